@@ -1,0 +1,5 @@
+"""``python -m ipnd``."""
+
+from .cli import main
+
+main(prog_name="ipnd")

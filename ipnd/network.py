@@ -1,0 +1,315 @@
+"""A network: its name, options and policy, the ports on it, and when it ends.
+
+It ends with its last socket (a bound or connected session, or a raw member), unless it is persistent. The
+file behind its name is held by an O_PATH descriptor, so chmod, chown and rename are seen as they happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from ipn.abi import IPN_FLAG_LOSSLESS
+from ipn.rendezvous import abstract_address
+
+from . import access
+from .identity import Peer
+from .ownership import acting_as
+from .plane.delivery import Delivery
+from .plane.links import Link, PacketLink, StreamLink
+from .plane.plane import Plane
+from .plane.port import Port
+from .policies.base import Policy
+
+if TYPE_CHECKING:
+    from .session import Session
+
+log = logging.getLogger("ipnd.network")
+
+BACKLOG: Final = 4096
+ACL_ATTRIBUTE: Final = "system.posix_acl_access"
+
+LINKS: Final[dict[str, type[Link]]] = {"stream": StreamLink, "packet": PacketLink, "raw": StreamLink}
+"""Kind of member → the link that serves its data socket."""
+
+
+@attrs.define
+class Options:
+    """What a network is created with."""
+
+    mtu: int
+    maxports: int
+    pool: int
+    flags: int
+
+    @property
+    def lossless(self) -> bool:
+        """Whether senders wait for slow receivers."""
+        return bool(self.flags & IPN_FLAG_LOSSLESS)
+
+
+class Network:
+    """A network and its members. Owns ``listener`` (listening on its path) and ``name_fd`` (O_PATH)."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        path: str,
+        listener: socket.socket,
+        name_fd: int,
+        policy: Policy,
+        options: Options,
+        *,
+        persistent: bool,
+        on_end: Callable[[Network], None],
+    ) -> None:
+        self.created_as = path
+        self.policy = policy
+        self.options = options
+        self.persistent = persistent
+        self.listener = listener
+        self.name_fd = name_fd
+        self.ports: dict[int, Port] = {}
+        self.sockets = 0
+        self.ended = False
+        self.refused = 0
+        self._plane = plane
+        self._on_end = on_end
+        self._readers = self._writers = 0
+        self._watchers: list[Callable[[dict[str, Any]], None]] = []
+        self.sessions: set[Session] = set()
+        info = os.fstat(name_fd)
+        self.key = (info.st_dev, info.st_ino)
+        self.abstract = _listen_abstract(info, path)
+        self.delivery = Delivery(
+            plane,
+            mtu=options.mtu,
+            pool=options.pool,
+            lossless=options.lossless,
+            route_of=self._route_of,
+            leave=self.leave,
+            half_closed=self._half_closed,
+        )
+
+    # -- its name ----------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """Where the socket file is now; where it was created when that cannot be told."""
+        try:
+            current = os.readlink(f"/proc/self/fd/{self.name_fd}")
+        except OSError:
+            return self.created_as
+        return self.created_as if current.endswith(" (deleted)") or not current.startswith("/") else current
+
+    def file_access(self) -> access.FileAccess:
+        """Return what the socket file says about access at this moment."""
+        info = os.fstat(self.name_fd)
+        acl: tuple[access.AclEntry, ...] = ()
+        with contextlib.suppress(OSError):
+            acl = access.decode_acl(os.getxattr(f"/proc/self/fd/{self.name_fd}", ACL_ATTRIBUTE))
+        return access.FileAccess(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, acl)
+
+    def rights(self, peer: Peer) -> access.Rights:
+        """Return what ``peer`` may do here, at this moment."""
+        return access.rights(peer, self.file_access())
+
+    def require_manage(self, peer: Peer) -> None:
+        """EPERM unless ``peer`` may manage the network."""
+        if not self.rights(peer).manage:
+            raise PermissionError(errno.EPERM, f"managing {self.path} needs its x permission, which {peer} has not")
+
+    def matches(self, policy: int) -> None:
+        """EPROTO unless a socket of this ``policy`` may join."""
+        if policy not in (0, self.policy.number):
+            text = f"{self.path} is a {self.policy.name} network; join with that policy or with IPN_ANY"
+            raise OSError(errno.EPROTO, text)
+
+    # -- members -----------------------------------------------------------------------------------------------------
+
+    def join(
+        self, kind: str, peer: Peer, sock_for: Callable[[], socket.socket], *,
+        wanted: int = -1, receive: bool = True, send: bool = True,
+    ) -> Port:
+        """Add a member as far as the socket file lets it, and return its port.
+
+        ``sock_for`` makes or gives the daemon's end of its data socket. Errors: EACCES when neither direction is
+        left, EADDRNOTAVAIL without a free port (or when the wanted one is taken).
+        """
+        granted = self.rights(peer)
+        receive, send = receive and granted.receive, send and granted.send
+        if not receive and not send:
+            text = f"{self.path} gives {peer} neither r nor w of what it asked for (it has: {granted})"
+            raise PermissionError(errno.EACCES, text)
+        number = self.policy.newport(wanted, self.ports, self.options.maxports)
+        if not 0 <= number < self.options.maxports or number in self.ports:
+            if wanted >= 0:
+                why = "taken" if wanted in self.ports else f"beyond the {self.options.maxports} ports of the network"
+                raise OSError(errno.EADDRNOTAVAIL, f"port {wanted} of {self.path} is {why}")
+            text = f"all {self.options.maxports} ports of {self.path} are in use (ipnctl net resize gives it more)"
+            raise OSError(errno.EADDRNOTAVAIL, text)
+        port = Port(number, kind, peer, reader=receive, writer=send)
+        port.link = LINKS[kind](self._plane, sock_for(), self.delivery, port)
+        self.delivery.admit(port.link)
+        self.ports[number] = port
+        self._announce({"event": "join", **port.show(time.monotonic_ns())})
+        return port
+
+    def leave(self, port: Port, why: str = "left") -> None:
+        """Take a member out and close its data socket. Raw members take their socket with them."""
+        if self.ports.get(port.number) is not port or port.link is None:
+            return
+        del self.ports[port.number]
+        self.delivery.forget(port.link)
+        port.link.close()
+        self._announce({"event": "leave", "why": why, **port.show(time.monotonic_ns())})
+        port.link = None
+        self.members_changed()
+        if port.session is not None:
+            port.session.port_left()
+        elif port.kind == "raw":
+            self.release_socket()
+
+    def _half_closed(self, port: Port) -> None:
+        """A member closed one direction of its data socket."""
+        if port.link is not None and not port.link.reading:
+            port.writer = False
+        if not port.reader and not port.writer and not port.want_oob:
+            self.leave(port)
+        else:
+            self.members_changed()
+
+    def members_changed(self) -> None:
+        """Who receives or sends has changed: decisions are made anew, and who asked is told of the numbers."""
+        for port in self.ports.values():
+            port.route = None
+        self.delivery.routes_changed()
+        readers = sum(port.reader for port in self.ports.values())
+        writers = sum(port.writer for port in self.ports.values())
+        if (readers, writers) == (self._readers, self._writers):
+            return
+        self._readers, self._writers = readers, writers
+        notice = {"event": "numnodes", "numreaders": readers, "numwriters": writers}
+        for port in self.ports.values():
+            if port.want_oob and port.session is not None:
+                port.session.notify(notice)
+        self._announce(notice)
+
+    def _route_of(self, port: Port) -> tuple[Link, ...]:
+        readers = [number for number, other in self.ports.items() if other.reader]
+        chosen = (self.ports[number].link for number in self.policy.receivers(port.number, readers))
+        return tuple(link for link in chosen if link is not None)
+
+    # -- managing ----------------------------------------------------------------------------------------------------
+
+    def resize(self, maxports: int) -> None:
+        """Change the number of ports. EADDRINUSE when one beyond is in use, EPERM when the policy refuses."""
+        beyond = sorted(number for number in self.ports if number >= maxports)
+        if beyond:
+            raise OSError(errno.EADDRINUSE, f"port {beyond[0]} of {self.path} is in use; it cannot shrink to {maxports}")
+        if not self.policy.resize(self.options.maxports, maxports):
+            raise OSError(errno.EPERM, f"the policy {self.policy.name} refuses {maxports} ports on {self.path}")
+        self.options.maxports = maxports
+
+    def show(self, *, ports: bool = True) -> dict[str, Any]:
+        """Return the network as ``net show --json`` prints it."""
+        now = time.monotonic_ns()
+        info = self.file_access()
+        shown: dict[str, Any] = {
+            "path": self.path,
+            "policy": self.policy.name,
+            "mtu": self.options.mtu,
+            "maxports": self.options.maxports,
+            "pool": self.options.pool,
+            "lossless": self.options.lossless,
+            "mode": f"{info.mode:04o}",
+            "uid": info.uid,
+            "gid": info.gid,
+            "persistent": self.persistent,
+            "readers": self._readers,
+            "writers": self._writers,
+            "members": len(self.ports),
+            "refused": self.refused,
+            "pending": self.delivery.pending,
+        }
+        if ports:
+            shown["ports"] = [self.ports[number].show(now) for number in sorted(self.ports)]
+        return shown
+
+    def watch(self, watcher: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Tell ``watcher`` of joins, leaves, numbers and the end; return what stops it."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def _announce(self, event: dict[str, Any]) -> None:
+        for watcher in list(self._watchers):
+            watcher({**event, "path": self.created_as})
+
+    # -- lifetime ----------------------------------------------------------------------------------------------------
+
+    def take_socket(self) -> None:
+        """One more socket keeps the network alive."""
+        self.sockets += 1
+
+    def release_socket(self) -> None:
+        """One socket less; the last one ends the network unless it is persistent."""
+        self.sockets -= 1
+        if self.sockets == 0 and not self.persistent:
+            self.end("its last socket has closed")
+
+    def end(self, why: str, *, keep_file: bool = False) -> None:
+        """End the network: every member's socket closes, the socket file goes."""
+        if self.ended:
+            return
+        self.ended = True
+        log.info("network %s ends: %s", self.path, why)
+        self._announce({"event": "end", "why": why})
+        if not keep_file:
+            self._remove_file()
+        self._on_end(self)
+        for port in list(self.ports.values()):
+            self.leave(port, "network ended")
+        for session in list(self.sessions):
+            session.network_ended()
+        self.listener.close()
+        if self.abstract is not None:
+            self.abstract.close()
+        os.close(self.name_fd)
+        self.name_fd = -1
+
+    def _remove_file(self) -> None:
+        """Remove the socket file, if it still is this network's, as its owner would."""
+        path = self.path
+        try:
+            info = os.fstat(self.name_fd)
+            with acting_as(info.st_uid, info.st_gid):
+                there = os.stat(path, follow_symlinks=False)
+                if (there.st_dev, there.st_ino) == self.key:
+                    os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("cannot remove the socket file %s: %s", path, error.strerror)
+
+
+def _listen_abstract(info: os.stat_result, path: str) -> socket.socket | None:
+    """Listen where members without w reach the network; None (and a log line) when somebody has taken the name."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(abstract_address(info))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        log.warning("members without w cannot reach %s: its abstract address is taken (%s)", path, error.strerror)
+        return None
+    sock.setblocking(False)
+    return sock

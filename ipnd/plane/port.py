@@ -1,0 +1,80 @@
+"""A member of a network as the data plane sees it: its number, its rights, its counters, its link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..identity import Peer
+    from .links import Link
+
+
+class Port:
+    """One member. ``rx`` counts what came from it, ``tx`` what it was given, ``dropped`` what it should have got."""
+
+    __slots__ = (
+        "blocked_ns",
+        "blocked_since",
+        "description",
+        "dropped",
+        "kind",
+        "link",
+        "number",
+        "oversize",
+        "peer",
+        "reader",
+        "route",
+        "rx_bytes",
+        "rx_frames",
+        "session",
+        "tx_bytes",
+        "tx_frames",
+        "want_oob",
+        "writer",
+    )
+
+    def __init__(self, number: int, kind: str, peer: Peer, *, reader: bool, writer: bool) -> None:
+        self.number = number
+        self.kind = kind
+        self.peer = peer
+        self.description = ""
+        self.reader = reader
+        self.writer = writer
+        self.want_oob = False
+        self.session: Any = None
+        self.link: Link | None = None
+        self.route: tuple[Link, ...] | None = None
+        self.rx_frames = self.rx_bytes = self.tx_frames = self.tx_bytes = 0
+        self.dropped = self.oversize = 0
+        self.blocked_ns = self.blocked_since = 0
+
+    @property
+    def rights(self) -> str:
+        """``r`` when it receives, ``w`` when it sends."""
+        return "r" * self.reader + "w" * self.writer
+
+    def blocked_ms(self, now_ns: int) -> int:
+        """Milliseconds during which this port's full queue has held the senders of a lossless network."""
+        running = now_ns - self.blocked_since if self.blocked_since else 0
+        return (self.blocked_ns + running) // 1_000_000
+
+    def show(self, now_ns: int) -> dict[str, Any]:
+        """Return the port as ``net show --json`` prints it."""
+        return {
+            "port": self.number,
+            "kind": self.kind,
+            "description": self.description,
+            "uid": self.peer.uid,
+            "gid": self.peer.gid,
+            "pid": self.peer.pid,
+            "command": self.peer.command,
+            "rights": self.rights,
+            "queued": self.link.queued if self.link else 0,
+            "rx_frames": self.rx_frames,
+            "rx_bytes": self.rx_bytes,
+            "tx_frames": self.tx_frames,
+            "tx_bytes": self.tx_bytes,
+            "dropped": self.dropped,
+            "oversize": self.oversize,
+            "blocked_ms": self.blocked_ms(now_ns),
+        }

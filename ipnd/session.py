@@ -1,0 +1,347 @@
+"""A session: the state machine behind one AF_IPN socket, or behind one command of ipnctl. Synchronous.
+
+unbound → bound (``create``, ``bind``) → connected (``connect``), or unbound → connected. ``OPS`` is the table of what
+can be asked in which state; a refusal is an ``OSError`` whose errno and text go back to the client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from ipn import __version__
+from ipn.abi import (
+    DEFAULT_FLAGS,
+    DEFAULT_MSGPOOLSIZE,
+    DEFAULT_MTU,
+    DEFAULT_NUMNODES,
+    IPN_DESCRLEN,
+    IPN_FLAG_LOSSLESS,
+    IPN_MAX_PROTO,
+    MAX_MSGPOOLSIZE,
+    MAX_MTU,
+    MAX_NUMNODES,
+)
+from ipn.control import VERSION, Message
+
+from .fields import take_bool, take_int, take_text, take_value
+from .identity import Peer
+from .network import Network, Options
+from .plane.links import SEND_BUFFER
+from .plane.port import Port
+from .policies.registry import POLICIES
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+
+PATH_MAX: Final = 4096
+"""Longest path accepted, in bytes (limits.h)."""
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    UNBOUND = "unbound"
+    BOUND = "bound"
+    CONNECTED = "connected"
+
+
+ANY = frozenset(State)
+NEW = frozenset({State.UNBOUND})
+JOINED = frozenset({State.BOUND, State.CONNECTED})
+
+
+class Session:
+    """One client's session. ``network`` is the one on whose path it came, None on the control socket.
+
+    ``notify`` sends a notification without waiting; ``finish`` ends the connection once it is idle.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        peer: Peer,
+        network: Network | None,
+        notify: Callable[[Message], None],
+        finish: Callable[[], None],
+    ) -> None:
+        self.peer = peer
+        self.network = network
+        self.state = State.UNBOUND
+        self.port: Port | None = None
+        self.notify = notify
+        self.fds: list[int] = []
+        self.reply_fds: list[int] = []
+        self._daemon = daemon
+        self._finish = finish
+        self._greeted = False
+        self._stop_watching: Callable[[], None] = lambda: None
+        if network is not None:
+            network.sessions.add(self)
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def handle(self, message: Message) -> Any:
+        """Carry out one request and return what its reply holds; ``OSError`` is the refusal.
+
+        Descriptors that came with it are in ``fds``; those that must go with the reply are put in ``reply_fds``.
+        """
+        op = message.get("op")
+        if not isinstance(op, str) or op not in OPS:
+            raise OSError(errno.EOPNOTSUPP, f"unknown op {str(op)[:40]!r}")
+        states, needs_network, function = OPS[op]
+        if not self._greeted and op != "hello":
+            raise OSError(errno.EPROTO, f"say hello first, not {op!r}")
+        if self.state not in states:
+            wrong = errno.EISCONN if self.state is not State.UNBOUND else errno.ENOTCONN
+            raise OSError(wrong, f"{op} is not possible on a socket that is {self.state.value}")
+        if needs_network and self.network is None:
+            raise OSError(errno.ENOTCONN, f"{op} needs a network: connect to its path")
+        return function(self, message)
+
+    def _hello(self, message: Message) -> Message:
+        version = take_int(message, "version", 1, 1 << 30)
+        if version != VERSION:
+            raise OSError(errno.EPROTO, f"this ipnd speaks version {VERSION} of the protocol, not {version}")
+        self._greeted = True
+        return {"version": VERSION, "server": f"ipnd {__version__}", "pid": os.getpid()}
+
+    def _create(self, message: Message) -> Message:
+        listener_fd, name_fd = self._take_fds(2)
+        listener = socket.socket(fileno=listener_fd)
+        try:
+            self._check_listener(listener, name_fd)
+            network = self._daemon.add_network(
+                take_text(message, "path", PATH_MAX),
+                listener,
+                name_fd,
+                take_int(message, "policy", 0, IPN_MAX_PROTO),
+                Options(
+                    mtu=take_int(message, "mtu", 1, MAX_MTU, DEFAULT_MTU),
+                    maxports=take_int(message, "maxports", 1, MAX_NUMNODES, DEFAULT_NUMNODES),
+                    pool=take_int(message, "pool", 1, MAX_MSGPOOLSIZE, DEFAULT_MSGPOOLSIZE),
+                    flags=take_int(message, "flags", 0, IPN_FLAG_LOSSLESS, DEFAULT_FLAGS),
+                ),
+                persistent=take_bool(message, "persistent"),
+            )
+        except BaseException:
+            listener.close()
+            os.close(name_fd)
+            raise
+        self._bound_to(network)
+        return self._options(message)
+
+    def _take_fds(self, count: int) -> list[int]:
+        if len(self.fds) != count:
+            raise OSError(errno.EINVAL, f"{count} descriptors must come with this op, not {len(self.fds)}")
+        taken, self.fds = self.fds, []
+        return taken
+
+    def _check_listener(self, listener: socket.socket, name_fd: int) -> None:
+        """EINVAL or EPERM unless the descriptors are a bound unix stream socket and a socket file of the peer's."""
+        if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_STREAM or not listener.getsockname():
+            raise OSError(errno.EINVAL, "create: the first descriptor must be a bound unix stream socket")
+        info = os.fstat(name_fd)
+        if not stat.S_ISSOCK(info.st_mode):
+            raise OSError(errno.EINVAL, "create: the second descriptor must name the socket file (O_PATH)")
+        if self.peer.uid not in (0, info.st_uid):
+            raise OSError(errno.EPERM, f"create: the socket file belongs to user {info.st_uid}, not to you")
+
+    def _bind(self, message: Message) -> Message:
+        network = self._network()
+        network.matches(take_int(message, "policy", 0, IPN_MAX_PROTO, 0))
+        network.require_manage(self.peer)
+        self._bound_to(network)
+        return self._options(message)
+
+    def _bound_to(self, network: Network) -> None:
+        self.network = network
+        network.sessions.add(self)
+        network.take_socket()
+        self.state = State.BOUND
+
+    def _connect(self, message: Message) -> Message:
+        network = self._network()
+        network.matches(take_int(message, "policy", 0, IPN_MAX_PROTO, 0))
+        kind = take_text(message, "data", 16, "stream")
+        if kind not in DATA_KINDS:
+            raise OSError(errno.EINVAL, f"connect: 'data' must be one of {', '.join(DATA_KINDS)}, not {kind!r}")
+        description = take_text(message, "descr", IPN_DESCRLEN, "")
+        handle_oob, want_oob = take_bool(message, "handle_oob"), take_bool(message, "want_oob")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, DATA_KINDS[kind])
+        try:
+            port = network.join(
+                kind,
+                self.peer,
+                lambda: ours,
+                wanted=take_int(message, "port", -1, MAX_NUMNODES, -1),
+                receive=not take_bool(message, "shut_rd"),
+                send=not take_bool(message, "shut_wr"),
+            )
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        with contextlib.suppress(OSError):
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if not port.writer:
+            ours.shutdown(socket.SHUT_RD)  # the kernel tells a member that sends nevertheless: EPIPE
+        port.description = description
+        port.session = self
+        port.want_oob = handle_oob and want_oob
+        self.port = port
+        if self.state is State.UNBOUND:
+            network.take_socket()
+        self.state = State.CONNECTED
+        network.members_changed()
+        self.reply_fds.append(theirs.detach())
+        return {**self._options(message), "port": port.number, "rights": port.rights}
+
+    def _options(self, message: Message) -> Message:
+        network = self._network()
+        options = network.options
+        return {
+            "path": network.path,
+            "policy": network.policy.number,
+            "mtu": options.mtu,
+            "maxports": options.maxports,
+            "pool": options.pool,
+            "flags": options.flags,
+        }
+
+    def _shutdown(self, message: Message) -> None:
+        network, port = self._network(), self._own_port()
+        if take_bool(message, "read"):
+            port.reader = False
+            assert port.link is not None
+            port.link.discard()
+            port.link.update_interest()
+        if take_bool(message, "write") and port.writer:
+            port.writer = False
+            assert port.link is not None
+            # What was sent before stays readable; the member's kernel refuses what it sends from now on.
+            port.link.sock.shutdown(socket.SHUT_RD)
+        network.members_changed()
+
+    def _describe(self, message: Message) -> None:
+        self._own_port().description = take_text(message, "descr", IPN_DESCRLEN)
+
+    def _oob(self, message: Message) -> None:
+        self._own_port().want_oob = take_bool(message, "handle_oob") and take_bool(message, "want_oob")
+
+    def _own_port(self) -> Port:
+        if self.port is None or self.port.link is None:
+            raise OSError(errno.ENOTCONN, "the member has left the network")
+        return self.port
+
+    def _network(self) -> Network:
+        if self.network is None or self.network.ended:
+            raise OSError(errno.ECONNRESET, "the network is gone")
+        return self.network
+
+    def _policy_option(self, message: Message) -> None:
+        take_int(message, "option", 0, 1 << 31)
+        raise OSError(errno.EOPNOTSUPP, f"the policy {self._network().policy.name} has no options")
+
+    def _ioctl(self, message: Message) -> None:
+        request = take_int(message, "request", 0, 1 << 32)
+        take_value(message, "value")
+        raise OSError(errno.EOPNOTSUPP, f"the policy {self._network().policy.name} has no ioctl {request:#x}")
+
+    # -- managing ----------------------------------------------------------------------------------------------------
+
+    def _target(self, message: Message) -> Network:
+        """Return the network a management op is about: the session's own, or the one at the path it names."""
+        if self.network is not None:
+            return self._network()
+        path = take_text(message, "path", PATH_MAX)
+        for network in self._daemon.networks.values():
+            if path in (network.path, network.created_as):
+                return network
+        raise FileNotFoundError(errno.ENOENT, f"this ipnd has no network at {path}")
+
+    def _show(self, message: Message) -> Message:
+        network = self._target(message)
+        if not any(network.rights(self.peer)):
+            raise PermissionError(errno.EACCES, f"{network.path} gives {self.peer} no permission at all")
+        return network.show()
+
+    def _list(self, message: Message) -> list[Message]:
+        networks = self._daemon.networks.values()
+        shown = [n.show(ports=False) for n in networks if self.peer.uid == 0 or any(n.rights(self.peer))]
+        return sorted(shown, key=lambda entry: str(entry["path"]))
+
+    def _resize(self, message: Message) -> None:
+        network = self._target(message)
+        network.require_manage(self.peer)
+        network.resize(take_int(message, "maxports", 1, MAX_NUMNODES))
+        self._daemon.save()
+
+    def _delete(self, message: Message) -> None:
+        network = self._target(message)
+        network.require_manage(self.peer)
+        network.end(f"deleted by {self.peer}")
+
+    def _monitor(self, message: Message) -> Message:
+        network = self._target(message)
+        if not any(network.rights(self.peer)):
+            raise PermissionError(errno.EACCES, f"{network.path} gives {self.peer} no permission at all")
+        self._stop_watching()
+        self._stop_watching = network.watch(self.notify)
+        network.sessions.add(self)
+        return network.show()
+
+    def _policies(self, message: Message) -> list[Message]:
+        return [{"number": p.number, "name": p.name} for p in POLICIES.values()]
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def port_left(self) -> None:
+        """The data socket is closed, by the member or with its network."""
+        self.port = None
+
+    def network_ended(self) -> None:
+        """The network is gone: the connection ends once the current request is answered."""
+        self._finish()
+
+    def close(self) -> None:
+        """The client's connection is closed: its member leaves once what it sent is dealt with."""
+        self._stop_watching()
+        network = self.network
+        if network is None:
+            return
+        network.sessions.discard(self)
+        if self.port is not None and self.port.link is not None:
+            self.port.link.drain()
+        if self.state is not State.UNBOUND and not network.ended:
+            network.release_socket()
+
+
+DATA_KINDS: Final = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET}
+
+OPS: Final[dict[str, tuple[frozenset[State], bool, Callable[[Session, Message], Any]]]] = {
+    # op: (states it is possible in, whether it needs the session to be on a network, what does it)
+    "hello": (NEW, False, Session._hello),
+    "create": (NEW, False, Session._create),
+    "bind": (NEW, True, Session._bind),
+    "connect": (frozenset({State.UNBOUND, State.BOUND}), True, Session._connect),
+    "options": (JOINED, True, Session._options),
+    "shutdown": (frozenset({State.CONNECTED}), True, Session._shutdown),
+    "describe": (frozenset({State.CONNECTED}), True, Session._describe),
+    "oob": (frozenset({State.CONNECTED}), True, Session._oob),
+    "setsockopt": (JOINED, True, Session._policy_option),
+    "getsockopt": (JOINED, True, Session._policy_option),
+    "ioctl": (JOINED, True, Session._ioctl),
+    "show": (ANY, False, Session._show),
+    "list": (ANY, False, Session._list),
+    "resize": (ANY, False, Session._resize),
+    "delete": (ANY, False, Session._delete),
+    "monitor": (ANY, False, Session._monitor),
+    "policies": (ANY, False, Session._policies),
+}
