@@ -91,8 +91,7 @@ class Delivery:
                 taken = 0 if link.queue else link.write(view, ends)
                 if taken < count:
                     self._overflow(source, link, view, ends, taken)
-        if self._dead:
-            self.bury()
+        self.bury()
 
     # -- lossy -----------------------------------------------------------------------------------------------------
 
@@ -136,8 +135,7 @@ class Delivery:
                 return
             link.port.dropped += link.trim(self.pool)
         self._release(link)
-        if self._dead:
-            self.bury()
+        self.bury()
 
     def flushed(self, link: Link) -> None:
         """``link`` took some of its queue: its senders may go on once it is within the pool."""
@@ -246,8 +244,7 @@ class Delivery:
                 self._forward_lossless(source, route, memoryview(data), ends)
             if source.backlog is None:
                 self._go_on(source)
-        if self._dead:
-            self.bury()
+        self.bury()
 
     # -- coming and going ------------------------------------------------------------------------------------------
 
@@ -278,7 +275,10 @@ class Delivery:
         if link not in self._dead:
             self._dead.append(link)
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
+        """Take out the members to whom writing failed."""
+        if not self._dead:
+            return
         dead, self._dead = self._dead, []
         for link in dead:
             if link.sock.fileno() < 0:
