@@ -9,7 +9,7 @@ first, the frames lie as regularly as the prefixes (each says where the next one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from ipn.framing import LENGTH, PREFIX
 
@@ -20,23 +20,19 @@ REGULAR: Final = 32
 """Frames of one size in a row that are worth a run of their own; fewer would only break up the writing."""
 
 
-class Cut(NamedTuple):
-    """What a buffer holds: its runs, and how many bytes they and the frames left out take."""
-
-    runs: list[tuple[int, int, Ends]]
-    """(start, stop, ends): a run is ``buffer[start:stop]``; ``ends`` count from ``start``."""
-    consumed: int
-    """Bytes dealt with; behind them lies the beginning of a frame that has not come whole."""
-    skipped: int
-    """Frames left out for being empty or longer than the MTU."""
-    wanted: int
-    """Bytes that the incomplete frame at ``consumed`` will take, prefix included; 0 when not even that is known."""
+Run = tuple[int, int, Ends]
+"""(start, stop, ends): a run is ``buffer[start:stop]``; ``ends`` count from ``start``."""
 
 
-def cut(buffer: bytearray | bytes | memoryview, stop: int, mtu: int) -> Cut:
-    """Cut ``buffer[:stop]`` into runs of frames of 1 to ``mtu`` bytes."""
+def cut(buffer: bytearray | bytes | memoryview, stop: int, mtu: int) -> tuple[list[Run], int, int, int]:
+    """Cut ``buffer[:stop]`` into runs of frames of 1 to ``mtu`` bytes; return (runs, consumed, skipped, wanted).
+
+    ``consumed``: bytes dealt with; behind them lies the beginning of a frame that has not come whole.
+    ``skipped``: frames left out for being empty or longer than the MTU.
+    ``wanted``: bytes that the incomplete frame will take, prefix included; 0 when not even that is known.
+    """
     unpack = LENGTH.unpack_from
-    runs: list[tuple[int, int, Ends]] = []
+    runs: list[Run] = []
     ends: list[int] = []
     start = position = skipped = wanted = 0
     look_for_regular = True
@@ -65,7 +61,7 @@ def cut(buffer: bytearray | bytes | memoryview, stop: int, mtu: int) -> Cut:
         position = end
     if ends:
         runs.append((start, position, ends))
-    return Cut(runs, position, skipped, wanted)
+    return runs, position, skipped, wanted
 
 
 def _count_regular(buffer: bytearray | bytes | memoryview, position: int, stop: int, stride: int) -> int:

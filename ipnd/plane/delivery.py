@@ -73,25 +73,23 @@ class Delivery:
         route = port.route
         if route is None:
             route = port.route = self._route_of(port)
-        port.rx_frames += len(ends)
-        port.rx_bytes += len(view) - len(ends) * PREFIX
-        self.plane.traffic = True
-        if not route:
-            return
-        if self.lossless:
-            if source.backlog is None:
-                self._forward_lossless(source, route, view, ends)
-            else:
-                data, old = source.backlog
-                shift = len(data)
-                source.backlog = data + bytes(view), [*old, *(end + shift for end in ends)]
-        else:
-            count = len(ends)
+        count = len(ends)
+        port.rx_frames += count
+        port.rx_bytes += len(view) - count * PREFIX
+        self.plane.traffic = count
+        if not self.lossless:
             for link in route:
                 taken = 0 if link.queue else link.write(view, ends)
                 if taken < count:
                     self._overflow(source, link, view, ends, taken)
-        self.bury()
+        elif source.backlog is not None:
+            data, old = source.backlog
+            shift = len(data)
+            source.backlog = data + bytes(view), [*old, *(end + shift for end in ends)]
+        elif route:
+            self._forward_lossless(source, route, view, ends)
+        if self._dead:
+            self.bury()
 
     # -- lossy -----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ SEND_BUFFER: Final = 1024 * 1024
 SEQPACKET_BURST: Final = 64
 """Messages read from a SEQPACKET member in one go; the kernel holds about 11 (net.unix.max_dgram_qlen)."""
 
+EPOLLIN: Final = select.EPOLLIN
 READ: Final = select.EPOLLIN | select.EPOLLRDHUP
 WRITE: Final = select.EPOLLOUT
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
@@ -115,6 +116,9 @@ class Link:
 
     def on_event(self, mask: int) -> None:
         """Do what the loop found possible."""
+        if mask == EPOLLIN and self.reading and self.backlog is None and not self.holds:
+            self.read()
+            return
         if mask & WRITE and self.queue:
             self.flush()
             self.delivery.bury()
@@ -279,6 +283,10 @@ class StreamLink(Link):
         if not got:
             self._at_end()
             return
+        if not kept and got > PREFIX and LENGTH.unpack_from(plane.scratch)[0] == got - PREFIX <= self.delivery.mtu:
+            # One frame and nothing else: conversations consist of these.
+            self.delivery.forward(self, plane.scratch_view[:got], (got,))
+            return
         stop = kept + got
         runs, consumed, skipped, wanted = cut(plane.scratch, stop, self.delivery.mtu)
         if consumed != stop:
@@ -343,8 +351,10 @@ class StreamLink(Link):
             if size <= ATOMIC or size <= self.room():
                 sent = self.sock.send(view)
                 if sent == size:
-                    self._sent(len(ends), size)
-                    return len(ends)
+                    frames, port = len(ends), self.port
+                    port.tx_frames += frames
+                    port.tx_bytes += size - PREFIX * frames
+                    return frames
                 return self._torn(view, ends, sent)
             return self._write_pieces(view, ends)
         except BlockingIOError:

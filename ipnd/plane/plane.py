@@ -25,6 +25,11 @@ TURN_NS: Final = 2_000_000
 """Longest time the plane works before other tasks get their turn."""
 LINGER: Final = 0.001
 """Seconds to stay in ``epoll_wait`` for more traffic (its finest unit), once there was some."""
+SPIN_NS: Final = 100_000
+"""Nanoseconds to look again and again rather than sleep, when the last answer came within that time: putting a processor
+to sleep and waking it costs a round trip more than anything the daemon does."""
+SPIN_FRAMES: Final = 8
+"""Only conversations are worth that; batches of more frames than this are bulk traffic, which can wait."""
 EVENTS: Final = 256
 """Events taken from the kernel at once."""
 SCRATCH: Final = 256 * 1024
@@ -43,7 +48,8 @@ class Plane:
         self._sequence = itertools.count()
         self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._working = False
-        self.traffic = False
+        self.traffic = 0
+        self._spin_ns = 0
         self.scratch = bytearray(SCRATCH)
         self.scratch_view = memoryview(self.scratch)
         self.scratch_size = SCRATCH
@@ -113,8 +119,9 @@ class Plane:
 
     def _turn(self) -> None:
         """Work until all is quiet, and after traffic for ``LINGER`` more, or until the turn is over."""
-        end = time.monotonic_ns() + TURN_NS
-        self.traffic = False
+        last = now = time.monotonic_ns()
+        end = now + TURN_NS
+        self.traffic = 0
         poll = self._epoll.poll
         handlers = self._handlers
         timeout = 0.0
@@ -127,18 +134,33 @@ class Plane:
                         handler(mask)
                     except Exception as error:  # noqa: BLE001 - the border where blame is decided
                         self.on_fault(handler, error)
-            while self._later:
-                work, self._later = self._later, []
-                for function in work:
-                    function()
+            if self._later:
+                self._run_later()
             now = time.monotonic_ns()
             if self._holds:
                 self._expire(now)
             if self._timers and self._timers[0][0] <= now:
                 self._run_timers(now)
-            if now >= end or (not events and not self._holds and (timeout or not self.traffic)):
+            if now >= end:
                 return
-            timeout = 0.0 if events else LINGER
+            if events:
+                timeout = 0.0
+                if now - last < SPIN_NS and self.traffic <= SPIN_FRAMES:
+                    self._spin_ns = SPIN_NS
+                last = now
+            elif self._holds:
+                timeout = LINGER
+            elif timeout or not self.traffic:
+                return
+            elif now - last >= self._spin_ns or self.traffic > SPIN_FRAMES:
+                self._spin_ns = 0
+                timeout = LINGER
+
+    def _run_later(self) -> None:
+        while self._later:
+            work, self._later = self._later, []
+            for function in work:
+                function()
 
     def _expire(self, now: int) -> None:
         for link, until in list(self._holds.items()):
