@@ -176,7 +176,10 @@ class Socket:
         return self.send(b"".join(bytes(b) for b in buffers), flags)
 
     def send_many(self, messages: Iterable[Buffer]) -> int:
-        """Send several messages with few system calls; return how many. Errors as ``send``, checked first."""
+        """Send several messages with few system calls. Errors as ``send``, checked first.
+
+        Return how many went: all of them, or, on a socket that does not wait, those that fitted.
+        """
         batch = [m if isinstance(m, (bytes, bytearray)) else bytes(m) for m in messages]
         if not batch:
             return 0
@@ -184,10 +187,9 @@ class Socket:
         self._sender(min(sizes))
         transport = self._sender(max(sizes))
         try:
-            transport.send_many(batch, self._deadline(0))
+            return transport.send_many(batch, self._deadline(0))
         except (BrokenPipeError, ConnectionResetError):
             raise self._gone() from None
-        return len(batch)
 
     def recv(self, bufsize: int = abi.MAX_MTU, flags: int = 0) -> bytes:
         """Return the next message, cut to ``bufsize`` bytes; ``b""`` once the network is gone.
@@ -256,7 +258,7 @@ class Socket:
     def _receiver(self) -> StreamTransport | PacketTransport:
         if self._transport is None:
             raise self._not_connected()
-        if self._shutdown["read"] and not self._flags["want_oob"]:
+        if self._shutdown["read"] and not self._flags["want_oob"] and not self._transport.ended():
             text = f"receiving on {self._path} is shut down (or its mode gives you no r)"
             raise BrokenPipeError(errno.EPIPE, text, self._path)
         return self._transport
@@ -521,6 +523,18 @@ class Socket:
         if self._transport is None:
             return ""
         return "r" * (not self._shutdown["read"]) + "w" * (not self._shutdown["write"])
+
+    def defer_sending(self) -> None:
+        """Let what does not fit wait in this process until ``flush_sending``, for callers that cannot block."""
+        if self._transport is not None:
+            self._transport.defer = True
+
+    def flush_sending(self) -> bool:
+        """Send what waits, as far as possible without waiting; return whether all of it is out."""
+        try:
+            return self._transport is None or self._transport.flush()
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._gone() from None
 
     def show(self) -> Message:
         """Return what the daemon knows of the network and its ports, as ``ipnctl net show --json`` prints it."""

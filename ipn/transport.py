@@ -13,7 +13,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from .framing import LENGTH, PREFIX
@@ -32,10 +32,18 @@ NOW: Final = 0.0
 class _Transport:
     """What both kinds share: ownership of the socket, and waiting for it."""
 
+    defer = False
+
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._receive_lock = threading.Lock()
         self._send_lock = threading.Lock()
+
+    def ended(self) -> bool:
+        """Return whether the daemon has closed its end and nothing is left to read."""
+        with contextlib.suppress(BlockingIOError):
+            return not self._sock.recv(1, DONTWAIT | socket.MSG_PEEK)
+        return False
 
     def _wait(self, event: int, deadline: Deadline) -> None:
         """Wait until ``event`` (POLLIN or POLLOUT); BlockingIOError or TimeoutError when ``deadline`` passes."""
@@ -56,6 +64,8 @@ class StreamTransport(_Transport):
         super().__init__(sock)
         self._partial = bytearray()
         self._unsent = b""
+        self.defer = False
+        """Whether the rest of what did not fit may wait here for ``flush``: for callers that cannot block."""
 
     def receive(self, deadline: Deadline) -> bytes | None:
         """Return the next message (empty for a notice marker), None at the end of the stream."""
@@ -156,26 +166,41 @@ class StreamTransport(_Transport):
                 sent = 0
             self._send_rest(data, sent, deadline)
 
-    def send_many(self, messages: Iterable[Buffer], deadline: Deadline) -> None:
-        """Send messages, many to a system call."""
-        parts: list[Buffer] = []
-        pack, size = LENGTH.pack, 0
+    def send_many(self, messages: Sequence[Buffer], deadline: Deadline) -> int:
+        """Send messages, many to a system call. Return how many: all of them, unless there is no waiting."""
+        pack, done = LENGTH.pack, 0
         with self._send_lock:
             self._flush(deadline)
-            for message in messages:
-                length = len(message)
-                parts += (pack(length), message)
-                size += length + PREFIX
-                if size >= BATCH // 2:
+            while done < len(messages) and not self._unsent:
+                parts: list[Buffer] = []
+                size, upto = 0, done
+                while upto < len(messages) and size < BATCH // 2:
+                    message = messages[upto]
+                    length = len(message)
+                    parts += (pack(length), message)
+                    size += length + PREFIX
+                    upto += 1
+                try:
                     self._send_rest(b"".join(parts), 0, deadline)
-                    parts, size = [], 0
-            if parts:
-                self._send_rest(b"".join(parts), 0, deadline)
+                except BlockingIOError:
+                    if done:
+                        break
+                    raise
+                done = upto
+        return done
+
+    def flush(self) -> bool:
+        """Send what ``defer`` kept, without waiting; return whether all of it is out."""
+        with self._send_lock, contextlib.suppress(BlockingIOError):
+            self._flush(NOW)
+        return not self._unsent
 
     def _flush(self, deadline: Deadline) -> None:
         if self._unsent:
             data, self._unsent = self._unsent, b""
             self._send_rest(data, 0, deadline, torn=True)
+            if self._unsent:
+                raise BlockingIOError(errno.EAGAIN, "the operation would block")
 
     def _send_rest(self, data: bytes, sent: int, deadline: Deadline, torn: bool = False) -> None:
         """Send ``data`` from ``sent`` on. What has begun is finished: without waiting only until the first byte
@@ -188,6 +213,9 @@ class StreamTransport(_Transport):
                     sent += self._sock.send(view[sent:], DONTWAIT)
                     torn = True
                 except BlockingIOError:
+                    if torn and self.defer:
+                        self._unsent = bytes(view[sent:])
+                        return
                     self._wait(select.POLLOUT, None if torn and deadline == NOW else deadline)
         except BaseException:
             if torn:
@@ -247,7 +275,17 @@ class PacketTransport(_Transport):
             except BlockingIOError:
                 self._wait(select.POLLOUT, deadline)
 
-    def send_many(self, messages: Iterable[Buffer], deadline: Deadline) -> None:
-        """Send messages one by one."""
-        for message in messages:
-            self.send(message, deadline)
+    def send_many(self, messages: Sequence[Buffer], deadline: Deadline) -> int:
+        """Send messages one by one. Return how many: all of them, unless there is no waiting."""
+        for done, message in enumerate(messages):
+            try:
+                self.send(message, deadline)
+            except BlockingIOError:
+                if done:
+                    return done
+                raise
+        return len(messages)
+
+    def flush(self) -> bool:
+        """Return True: a message is taken whole or not at all."""
+        return True

@@ -1,0 +1,215 @@
+"""Managing networks: making persistent ones, looking at them, resizing, deleting, watching them.
+
+Each call opens a control connection of its own: to the network's path or, when nobody answers there (the
+socket file was deleted), to the daemon's control socket with the path in the request. Only ``create_network``
+starts a daemon where none runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Generator
+from contextlib import closing, suppress
+from typing import Any, Final
+
+from . import bind
+from .abi import DEFAULT_MODE, DEFAULT_MSGPOOLSIZE, DEFAULT_MTU, DEFAULT_NUMNODES, IPN_BROADCAST
+from .channel import ControlChannel
+from .control import Message
+from .rendezvous import control_path, open_daemon, open_network, short_address
+
+StrPath = str | os.PathLike[str]
+
+GONE: Final = "its ipnd has closed the connection"
+"""Why a network that was watched has ended, when nobody said it."""
+
+
+# -- one network ------------------------------------------------------------------------------------------
+
+
+def create_network(
+    path: StrPath,
+    policy: int | str = IPN_BROADCAST,
+    *,
+    mtu: int = DEFAULT_MTU,
+    ports: int = DEFAULT_NUMNODES,
+    pool: int = DEFAULT_MSGPOOLSIZE,
+    lossless: bool = False,
+    mode: int | None = None,
+    gid: int | None = None,
+) -> None:
+    """Make a network at ``path`` that lives until ``delete_network``, with or without members.
+
+    ``mtu`` in bytes, ``pool`` in messages. ``mode``: the socket file's exact mode (None: 0777 less the
+    umask); ``gid``: its group (None: the one the kernel gives it). At no time does the file allow more than
+    in the end. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy that the daemon does
+    not have, EPERM for a group that the caller is not in, and those of ``ipn.bind``.
+    """
+    name = os.fspath(path)
+    if _lives(name):
+        raise FileExistsError(errno.EEXIST, f"a network already lives at {name}", name)
+    if mode is None and gid is not None:
+        mode = DEFAULT_MODE & ~_umask()
+    first = DEFAULT_MODE if mode is None else mode
+    if gid is not None:
+        first &= ~stat.S_IRWXG  # until the file has its group, these bits would be another one's
+    made = bind(name, policy, mtu=mtu, ports=ports, pool=pool, lossless=lossless, mode=first, persistent=True)
+    with closing(made):
+        try:
+            _settle(name, mode, gid)
+        except BaseException:
+            with suppress(OSError):
+                os.chmod(name, stat.S_IRWXU)  # deleting takes x, which the mode may not give
+                delete_network(name)
+            raise
+
+
+def _lives(path: str) -> bool:
+    """Return whether a network answers at ``path``. When that cannot be told, ``bind`` will say why."""
+    try:
+        open_network(path).close()
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+        return False
+    return True
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(stat.S_IRWXG | stat.S_IRWXO)
+    os.umask(mask)
+    return mask
+
+
+def _settle(path: str, mode: int | None, gid: int | None) -> None:
+    """Give the new socket file its group and exact mode, through a descriptor of that very file."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if gid is not None:
+            os.chown(f"/proc/self/fd/{fd}", -1, gid)
+        if mode is not None:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot set mode and group of {path}: {error.strerror}", path) from None
+    finally:
+        os.close(fd)
+
+
+def show_network(path: StrPath) -> Message:
+    """Return the network at ``path`` and its ports, as ``ipnctl net show --json`` prints them.
+
+    Errors: ENOENT or ECONNREFUSED when no network is there, EACCES when its mode gives the caller nothing.
+    """
+    return dict(_ask(path, "show"))
+
+
+def delete_network(path: StrPath) -> None:
+    """End the network at ``path``: its members are disconnected and its socket file is removed.
+
+    Errors: ENOENT or ECONNREFUSED when no network is there, EPERM without *x* on it.
+    """
+    _ask(path, "delete")
+
+
+def resize_network(path: StrPath, ports: int) -> None:
+    """Change how many ports the network at ``path`` has.
+
+    Errors: as ``delete_network``; EADDRINUSE when a port beyond the new number is in use.
+    """
+    _ask(path, "resize", maxports=ports)
+
+
+def monitor(path: StrPath) -> Generator[Message]:
+    """Watch the network at ``path`` until it ends: yield what happens, as it happens.
+
+    Each is an object with an ``event``: first ``network``, with what ``show_network`` gives; then ``join``
+    and ``leave`` (with the port), ``numnodes`` (``numreaders``, ``numwriters``); last ``end`` (``why``).
+    Errors, at the first step: as ``show_network``.
+    """
+    channel, state = _open_asking(path, "monitor")
+    with closing(channel):
+        yield {"event": "network", **state}
+        end = {"event": "end", "why": GONE, "path": state["path"]}
+        # The daemon says "end" before the members leave; told in the order of cause and effect it comes last.
+        with suppress(EOFError, ConnectionError):
+            while (notice := channel.wait_notice(None)) is not None:
+                if notice.get("event") == "end":
+                    end = notice
+                else:
+                    yield notice
+        yield end
+
+
+# -- the daemon -------------------------------------------------------------------------------------------
+
+
+def list_networks() -> list[Message]:
+    """Return the daemon's networks that the caller has any right on, without their ports, sorted by path.
+
+    Empty when no daemon runs. Errors: EACCES when there is one that the caller may not ask, ECONNREFUSED when
+    it does not answer.
+    """
+    try:
+        return list(_ask_daemon("list"))
+    except ConnectionRefusedError:
+        if _somebody_listens(control_path()):
+            raise
+        return []
+
+
+def policies() -> list[Message]:
+    """Return the daemon's delivery policies, each with ``number`` and ``name``.
+
+    Errors: ECONNREFUSED when no daemon runs, EACCES when the caller may not ask it.
+    """
+    return list(_ask_daemon("policies"))
+
+
+def _ask_daemon(op: str) -> Any:
+    with closing(open_daemon()) as channel:
+        return channel.request(op)[0]
+
+
+def _somebody_listens(path: str) -> bool:
+    """Tell a daemon that does not answer from one that is not there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            with short_address(path) as address:
+                probe.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+# -- asking -----------------------------------------------------------------------------------------------
+
+
+def _ask(path: StrPath, op: str, **fields: Any) -> Any:
+    channel, answer = _open_asking(path, op, **fields)
+    channel.close()
+    return answer
+
+
+def _open_asking(path: StrPath, op: str, **fields: Any) -> tuple[ControlChannel, Any]:
+    """Ask the network at ``path``, or the daemon where that leads nowhere; return connection and answer."""
+    name = os.fspath(path)
+    try:
+        return _asked(open_network(name), op, **fields)
+    except (FileNotFoundError, ConnectionRefusedError) as unreachable:
+        # Not for EACCES: a directory that keeps the caller out must not be bypassed.
+        try:
+            channel = open_daemon()
+            channel.path = name
+            return _asked(channel, op, path=os.path.abspath(name), **fields)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise unreachable from None
+
+
+def _asked(channel: ControlChannel, op: str, **fields: Any) -> tuple[ControlChannel, Any]:
+    try:
+        return channel, channel.request(op, **fields)[0]
+    except BaseException:
+        channel.close()
+        raise
