@@ -37,10 +37,14 @@ from .abi import (
     IPN_SO_PORT,
     IPN_SO_WANT_OOB_NUMNODES,
     SOCK_RAW,
-    NumNodes,
     policy_number,
 )
-from .socket import MSG_OOB, SHUT_RD, SHUT_RDWR, SHUT_WR, Socket
+from .abi import NumNodes as NumNodes
+from .socket import MSG_OOB as MSG_OOB
+from .socket import SHUT_RD as SHUT_RD
+from .socket import SHUT_RDWR as SHUT_RDWR
+from .socket import SHUT_WR as SHUT_WR
+from .socket import Socket as Socket
 
 __version__ = "0.1.0"
 

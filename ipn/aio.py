@@ -19,9 +19,9 @@ from typing import Any, Self, TypeVar
 
 import trio
 
-from . import socket as _blocking
-from .abi import AF_IPN, IPN_ANY, SOCK_RAW
+from .abi import AF_IPN, IPN_ANY, MAX_MTU, SOCK_RAW
 from .control import Message
+from .socket import Socket as BlockingSocket
 from .transport import Buffer
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Socket:
     """An AF_IPN socket for trio, around a blocking one (``wrapped``) that never waits."""
 
-    def __init__(self, wrapped: _blocking.Socket) -> None:
+    def __init__(self, wrapped: BlockingSocket) -> None:
         wrapped.setblocking(False)
         wrapped.defer_sending()
         self.wrapped = wrapped
@@ -51,7 +51,8 @@ class Socket:
         async with self._sending:
             while done < len(batch):
                 rest = batch[done:] if done else batch
-                done += await self._ready(functools.partial(self.wrapped.send_many, rest), trio.lowlevel.wait_writable)
+                attempt = functools.partial(self.wrapped.send_many, rest)
+                done += await self._ready(attempt, trio.lowlevel.wait_writable)
                 await self._flush()
         return done
 
@@ -60,7 +61,7 @@ class Socket:
         while not self.wrapped.flush_sending():
             await trio.lowlevel.wait_writable(self.fileno())
 
-    async def recv(self, bufsize: int = _blocking.abi.MAX_MTU) -> bytes:
+    async def recv(self, bufsize: int = MAX_MTU) -> bytes:
         """Return the next message, ``b""`` once the network is gone. Errors as ``ipn.Socket.recv``."""
         return await self._ready(lambda: self.wrapped.recv(bufsize), trio.lowlevel.wait_readable)
 
@@ -68,7 +69,7 @@ class Socket:
         """Return the messages that one read brings, ``[]`` once the network is gone."""
         return await self._ready(self.wrapped.recv_many, trio.lowlevel.wait_readable)
 
-    async def recvmsg(self, bufsize: int = _blocking.abi.MAX_MTU) -> tuple[bytes, list[Any], int, str]:
+    async def recvmsg(self, bufsize: int = MAX_MTU) -> tuple[bytes, list[Any], int, str]:
         """Return (message, [], flags, address); flags hold MSG_OOB for a notice."""
         return await self._ready(lambda: self.wrapped.recvmsg(bufsize), trio.lowlevel.wait_readable)
 
@@ -172,7 +173,7 @@ async def _in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T
 
 def socket(family: int = AF_IPN, type: int = SOCK_RAW, proto: int = IPN_ANY) -> Socket:
     """Return an unbound AF_IPN socket for trio; as ``ipn.socket``."""
-    return Socket(_blocking.Socket(family, type, proto))
+    return Socket(BlockingSocket(family, type, proto))
 
 
 async def connect(path: str | os.PathLike[str], policy: int | str = IPN_ANY, **options: Any) -> Socket:

@@ -63,7 +63,7 @@ class ControlChannel:
             raise ConnectionRefusedError(errno.ECONNREFUSED, text, self.path) from error
         return self.info
 
-    def request(self, op: str, fds: Sequence[int] = (), **fields: Any) -> tuple[Any, list[int]]:
+    def request(self, op: str, *, fds: Sequence[int] = (), **fields: Any) -> tuple[Any, list[int]]:
         """Send ``op`` with ``fields`` and the descriptors ``fds``; return the reply's ``ok`` and its descriptors.
 
         The caller owns the returned descriptors. Raises the ``OSError`` that the reply carries,

@@ -125,7 +125,8 @@ class Socket:
             shut_rd=self._shutdown["read"],
             shut_wr=self._shutdown["write"],
             data="packet" if self._packet else "stream",
-            **self._flags,
+            handle_oob=self._flags["handle_oob"],
+            want_oob=self._flags["want_oob"],
         )
         if len(fds) != 1:
             for fd in fds:
@@ -250,7 +251,8 @@ class Socket:
             text = f"sending on {self._path} is shut down (or its mode gives you no w)"
             raise BrokenPipeError(errno.EPIPE, text, self._path)
         if size > self._mtu:
-            raise OSError(errno.EOVERFLOW, f"a message of {size} bytes is longer than the MTU of {self._mtu}", self._path)
+            text = f"a message of {size} bytes is longer than the MTU of {self._mtu}"
+            raise OSError(errno.EOVERFLOW, text, self._path)
         if size == 0:
             raise OSError(errno.EINVAL, "a message has at least one byte", self._path)
         return self._transport
@@ -361,7 +363,7 @@ class Socket:
         if not flags["handle_oob"]:
             flags["want_oob"] = False
         if self._transport is not None and self._channel is not None:
-            self._channel.request("oob", **flags)
+            self._channel.request("oob", handle_oob=flags["handle_oob"], want_oob=flags["want_oob"])
         self._flags = flags
 
     def getsockopt(self, level: int, option: int, buflen: int = 0) -> int | bytes:

@@ -7,9 +7,7 @@ breaks the protocol, loses its connection, and nobody else notices.
 from __future__ import annotations
 
 import array
-import contextlib
 import logging
-import os
 import socket
 from typing import Final
 
@@ -29,6 +27,8 @@ HELLO_SECONDS: Final = 10.0
 """A client has so long for its first request."""
 REPLY_SECONDS: Final = 10.0
 """A client has so long to take a reply that does not fit its socket's buffer."""
+LAST_NOTICES_SECONDS: Final = 1.0
+"""… and so long for the notifications that wait when its network ends."""
 MAX_NOTICES: Final = 256
 """Notifications waiting for a client; more are dropped, as a lossy network drops messages."""
 READ_SIZE: Final = 16 * 1024
@@ -55,7 +55,9 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 await self._serve()
-                nursery.cancel_scope.cancel()
+                if self._notices is not None:
+                    self._notices.close()
+                nursery.cancel_scope.deadline = trio.current_time() + (LAST_NOTICES_SECONDS if self._finishing else 0)
         except* (PeerFault, ControlError) as faults:
             log.warning("closing the connection of %s: %s", self.peer, faults.exceptions[0])
         except* (OSError, trio.ClosedResourceError) as faults:
@@ -75,6 +77,8 @@ class Connection:
             self._nursery.start_soon(self._send_notices, receive)
         try:
             self._notices.send_nowait(notice)
+        except trio.ClosedResourceError:
+            return
         except trio.WouldBlock:
             self.dropped_notices += 1
 
@@ -96,10 +100,6 @@ class Connection:
             patience = float("inf")
             for message in self._decoder.feed(data):
                 await self._answer(message)
-        if self._notices is not None and self._finishing:
-            with trio.move_on_after(1):
-                while self._notices.statistics().current_buffer_used:
-                    await trio.sleep(0.01)
 
     async def _read(self) -> bytes:
         space = socket.CMSG_SPACE(array.array("i").itemsize * MAX_FDS)

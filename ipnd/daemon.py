@@ -250,7 +250,7 @@ class Daemon:
             os.unlink(self.settings.control)
         with trio.move_on_after(DRAIN_SECONDS):
             while any(p.link and p.link.queue for n in self.networks.values() for p in n.ports.values()):
-                await trio.sleep(0.01)
+                await trio.sleep(0.01)  # noqa: ASYNC110 - once, at the end; an event would burden every flush
         self.save()
         for network in list(self.networks.values()):
             network.end("ipnd ends", keep_file=network.persistent)

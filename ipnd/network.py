@@ -215,7 +215,8 @@ class Network:
         """Change the number of ports. EADDRINUSE when one beyond is in use, EPERM when the policy refuses."""
         beyond = sorted(number for number in self.ports if number >= maxports)
         if beyond:
-            raise OSError(errno.EADDRINUSE, f"port {beyond[0]} of {self.path} is in use; it cannot shrink to {maxports}")
+            text = f"port {beyond[0]} of {self.path} is in use, so it cannot shrink to {maxports}"
+            raise OSError(errno.EADDRINUSE, text)
         if not self.policy.resize(self.options.maxports, maxports):
             raise OSError(errno.EPERM, f"the policy {self.policy.name} refuses {maxports} ports on {self.path}")
         self.options.maxports = maxports

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ipn.control import MAGIC
-
-from ..identity import Peer, peer_of
-from ..plane.plane import Plane
+from ipnd.identity import Peer, peer_of
+from ipnd.plane.plane import Plane
 
 log = logging.getLogger("ipnd.door")
 

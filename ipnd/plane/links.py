@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from ipn.abi import MAX_MTU
 from ipn.framing import LENGTH, PREFIX
+from ipnd.errors import PeerFault
 
-from ..errors import PeerFault
 from .batch import Ends, cut
 
 if TYPE_CHECKING:
@@ -400,7 +400,7 @@ class StreamLink(Link):
             fcntl.ioctl(self.sock.fileno(), SIOCOUTQ, self._outq)
         except OSError:
             return 0
-        free = self.send_buffer - struct.unpack("i", self._outq)[0]
+        free: int = self.send_buffer - struct.unpack("i", self._outq)[0]
         if free <= 0:
             return 0
         return max(ATOMIC, (free - ATOMIC) * OVERHEAD // (OVERHEAD + 1))

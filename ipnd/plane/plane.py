@@ -26,8 +26,8 @@ TURN_NS: Final = 2_000_000
 LINGER: Final = 0.001
 """Seconds to stay in ``epoll_wait`` for more traffic (its finest unit), once there was some."""
 SPIN_NS: Final = 100_000
-"""Nanoseconds to look again and again rather than sleep, when the last answer came within that time: putting a processor
-to sleep and waking it costs a round trip more than anything the daemon does."""
+"""Nanoseconds to look again and again rather than sleep, when the last answer came within that time: putting a
+processor to sleep and waking it costs a round trip more than anything the daemon does."""
 SPIN_FRAMES: Final = 8
 """Only conversations are worth that; batches of more frames than this are bulk traffic, which can wait."""
 EVENTS: Final = 256
@@ -54,7 +54,7 @@ class Plane:
         self.scratch_view = memoryview(self.scratch)
         self.scratch_size = SCRATCH
         self.on_fault: Callable[[EventHandler, Exception], None] = _raise_it
-        self.register(self._nudge, select.EPOLLIN, lambda mask: os.eventfd_read(self._nudge) and None)
+        self.register(self._nudge, select.EPOLLIN, self._nudged)
 
     # -- registration ----------------------------------------------------------------------------------------------
 
@@ -86,6 +86,9 @@ class Plane:
         """End the wait of the loop's task when another task gave it something to do."""
         if not self._working:
             os.eventfd_write(self._nudge, 1)
+
+    def _nudged(self, mask: int) -> None:
+        os.eventfd_read(self._nudge)
 
     def hold(self, link: Link, until_ns: int) -> None:
         """Tell ``link``'s delivery when its hold expires, unless it is released before."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..identity import Peer
+    from ipnd.identity import Peer
+
     from .links import Link
 
 
