@@ -139,6 +139,18 @@ def open_daemon(*, autostart: bool = False) -> ControlChannel:
     raise AssertionError("unreachable")
 
 
+def registered_policies() -> set[int]:
+    """Return the numbers of the policies that the running daemon has; empty when none runs."""
+    try:
+        channel = open_daemon()
+    except OSError:
+        return set()
+    try:
+        return {int(policy["number"]) for policy in channel.request("policies")[0]}
+    finally:
+        channel.close()
+
+
 def _greet_daemon(path: str) -> ControlChannel:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

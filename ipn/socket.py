@@ -23,7 +23,7 @@ from .abi import NumNodes
 from .channel import ControlChannel
 from .control import Message
 from .create import create_network
-from .rendezvous import open_network
+from .rendezvous import open_network, registered_policies
 from .transport import NOW, Buffer, Deadline, PacketTransport, StreamTransport
 
 MSG_OOB: Final = int(_socket.MSG_OOB)
@@ -53,7 +53,7 @@ class Socket:
             raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not AF_IPN ({abi.AF_IPN})")
         if type & ~(_socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK) != abi.SOCK_RAW:
             raise OSError(errno.EPROTOTYPE, "an AF_IPN socket is SOCK_RAW, nothing else")
-        if not 0 <= proto <= abi.IPN_MAX_PROTO:
+        if proto not in abi.POLICY_NAMES.values() and proto not in registered_policies():
             raise OSError(errno.EPROTONOSUPPORT, f"no delivery policy has the number {proto}")
         self.proto = proto
         self._timeout: float | None = 0.0 if type & _socket.SOCK_NONBLOCK else _socket.getdefaulttimeout()

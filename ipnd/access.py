@@ -56,7 +56,7 @@ class FileAccess:
 
 
 def decode_acl(data: bytes) -> tuple[AclEntry, ...]:
-    """Return the entries of a ``system.posix_acl_access`` attribute (linux/posix_acl_xattr.h); empty for anything else."""
+    """Return the entries of a ``system.posix_acl_access`` (linux/posix_acl_xattr.h), none for anything else."""
     if len(data) < ACL_HEADER.size or ACL_HEADER.unpack_from(data)[0] != ACL_VERSION:
         return ()
     body = data[ACL_HEADER.size :]

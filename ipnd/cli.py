@@ -16,7 +16,7 @@ from .daemon import Settings, serve
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--control", metavar="PATH", help="Control socket. [default: $IPND_SOCKET, $XDG_RUNTIME_DIR/ipnd/control]")
+@click.option("--control", metavar="PATH", help="Control socket. [$IPND_SOCKET, $XDG_RUNTIME_DIR/ipnd/control]")
 @click.option("--state", metavar="FILE", help="Where persistent networks are kept. [default: CONTROL.state.json]")
 @click.option("--leave-when-idle", is_flag=True, help="End when the last network has ended and no client is left.")
 @click.option("--ready-fd", type=int, default=-1, hidden=True)

@@ -249,8 +249,9 @@ class Daemon:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.settings.control)
         with trio.move_on_after(DRAIN_SECONDS):
-            while any(p.link and p.link.queue for n in self.networks.values() for p in n.ports.values()):
-                await trio.sleep(0.01)  # noqa: ASYNC110 - once, at the end; an event would burden every flush
+            # Polled, since it happens once: an event would burden every flush of the daemon's life.
+            while any(p.link and p.link.queue for n in self.networks.values() for p in n.ports.values()):  # noqa: ASYNC110
+                await trio.sleep(0.01)
         self.save()
         for network in list(self.networks.values()):
             network.end("ipnd ends", keep_file=network.persistent)
