@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -73,10 +73,14 @@ class Socket:
         """Return (message, [], flags, address); flags hold MSG_OOB for a notice."""
         return await self._ready(lambda: self.wrapped.recvmsg(bufsize), trio.lowlevel.wait_readable)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
         """Iterate over the messages until the network is gone."""
-        while message := await self.recv():
-            yield message
+        return self
+
+    async def __anext__(self) -> bytes:
+        if message := await self.recv():
+            return message
+        raise StopAsyncIteration
 
     async def _ready(self, attempt: Callable[[], T], wait: Callable[[int], Awaitable[None]]) -> T:
         """Do what would block in the blocking library: try, wait until it is possible, try again."""

@@ -127,28 +127,33 @@ def recreate(saved: SavedNetwork) -> tuple[socket.socket, int]:
             mode, uid, gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
             with contextlib.suppress(OSError):
                 acl = os.getxattr(saved.path, ACL_ATTRIBUTE)
+    with acting_as(uid, gid):
+        return _create(saved.path, mode, gid, acl)
+
+
+def _create(path: str, mode: int, gid: int, acl: bytes) -> tuple[socket.socket, int]:
+    """Create a listening socket file beside ``path`` and rename it there, so that nobody finds it half made."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    temporary = os.path.join(os.path.dirname(saved.path), f".ipn-{os.getpid()}-{os.urandom(4).hex()}")
+    temporary = os.path.join(os.path.dirname(path), f".ipn-{os.getpid()}-{os.urandom(4).hex()}")
+    name_fd = -1
     try:
-        with acting_as(uid, gid):
-            os.fchmod(listener.fileno(), mode)
-            with short_address(temporary) as address:
-                listener.bind(address)
-            try:
-                name_fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-                with contextlib.suppress(OSError):
-                    os.chown(temporary, -1, gid)
-                os.chmod(temporary, mode)
-                if acl:
-                    os.setxattr(temporary, ACL_ATTRIBUTE, acl)
-                listener.listen(BACKLOG)
-                os.replace(temporary, saved.path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+        os.fchmod(listener.fileno(), mode)
+        with short_address(temporary) as address:
+            listener.bind(address)
+        name_fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary, -1, gid)  # only a member of the group may give it to the group
+        os.chmod(temporary, mode)
+        if acl:
+            os.setxattr(temporary, ACL_ATTRIBUTE, acl)
+        listener.listen(BACKLOG)
+        os.replace(temporary, path)
     except BaseException:
         listener.close()
+        if name_fd >= 0:
+            os.close(name_fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     return listener, name_fd
 

@@ -1,0 +1,112 @@
+"""Imports point one way: ``ipn`` ← the pure core ← policies ← the daemon's I/O; ``ipnctl`` sees only ``ipn``."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+IO = {"trio", "socket", "os", "time", "logging", "select", "subprocess", "threading", "asyncio"}
+
+PURE = [
+    "ipn/abi.py",
+    "ipn/framing.py",
+    "ipn/control.py",
+    "ipnd/access.py",
+    "ipnd/errors.py",
+    "ipnd/fields.py",
+    "ipnd/plane/batch.py",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "ipnd/policies").glob("**/*.py")),
+]
+
+ALLOWED = {("ipn/control.py", "os"): {"strerror"}}
+"""(pure module, I/O module) → what it may use of that: the system's words for an errno are no I/O."""
+
+
+def modules_of(package: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py"))
+
+
+def imports_of(file: str) -> Iterator[str]:
+    """Give the full names of the modules that ``file`` imports anywhere, ``from x import y`` as ``x.y``."""
+    package = Path(file).parent.parts
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def packages_of(file: str) -> set[str]:
+    """Return the top-level names that ``file`` imports."""
+    return {name.split(".")[0] for name in imports_of(file)}
+
+
+def used_of(file: str, module: str) -> set[str]:
+    """Return the attributes of ``module`` that ``file`` uses."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse((ROOT / file).read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == module
+    }
+
+
+def test_relative_and_absolute_imports_are_seen_with_their_full_names() -> None:
+    assert "ipnd.plane.batch.cut" in set(imports_of("ipnd/plane/links.py"))
+    assert "ipnd.errors.PeerFault" in set(imports_of("ipnd/plane/links.py"))
+    assert "ipn.framing.LENGTH" in set(imports_of("ipnd/plane/batch.py"))
+
+
+@pytest.mark.parametrize("file", modules_of("ipn"))
+def test_the_library_knows_neither_the_daemon_nor_the_command(file: str) -> None:
+    assert not packages_of(file) & {"ipnd", "ipnctl"}
+
+
+@pytest.mark.parametrize("file", modules_of("ipn"))
+def test_only_the_trio_half_of_the_library_imports_trio(file: str) -> None:
+    assert file == "ipn/aio.py" or "trio" not in packages_of(file)
+
+
+@pytest.mark.parametrize("file", modules_of("ipn"))
+def test_the_library_needs_only_the_standard_library(file: str) -> None:
+    assert packages_of(file) <= {"ipn", *sys.stdlib_module_names, *(["trio"] if file == "ipn/aio.py" else [])}
+
+
+def test_a_program_that_imports_ipn_does_not_import_trio() -> None:
+    code = "import sys, ipn; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ipn" in loaded
+    assert not {"trio", "attrs", "attr", "click", "rich", "ipnd", "ipnctl"} & set(loaded)
+
+
+@pytest.mark.parametrize("file", modules_of("ipnctl"))
+def test_the_command_never_imports_the_daemon(file: str) -> None:
+    assert "ipnd" not in packages_of(file)
+
+
+@pytest.mark.parametrize("file", modules_of("ipnd"))
+def test_the_daemon_never_imports_the_command(file: str) -> None:
+    assert "ipnctl" not in packages_of(file)
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_a_pure_module_does_no_io(file: str) -> None:
+    for module in packages_of(file) & IO:
+        allowed = ALLOWED.get((file, module))
+        assert allowed is not None, f"{file} is pure and imports {module}"
+        assert used_of(file, module) <= allowed
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_a_pure_module_imports_no_module_of_ours_that_does_io(file: str) -> None:
+    ours = {name for name in imports_of(file) if name.split(".")[0] in ("ipn", "ipnd")}
+    pure = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in PURE}
+    impure = {name for name in ours if name not in pure and name.rpartition(".")[0] not in pure}
+    assert not impure
