@@ -195,6 +195,7 @@ def _ask(path: StrPath, op: str, **fields: Any) -> Any:
 def _open_asking(path: StrPath, op: str, **fields: Any) -> tuple[ControlChannel, Any]:
     """Ask the network at ``path``, or the daemon where that leads nowhere; return connection and answer."""
     name = os.fspath(path)
+    fields["path"] = os.path.abspath(name)
     try:
         return _asked(open_network(name), op, **fields)
     except (FileNotFoundError, ConnectionRefusedError) as unreachable:
@@ -202,7 +203,7 @@ def _open_asking(path: StrPath, op: str, **fields: Any) -> tuple[ControlChannel,
         try:
             channel = open_daemon()
             channel.path = name
-            return _asked(channel, op, path=os.path.abspath(name), **fields)
+            return _asked(channel, op, **fields)
         except (FileNotFoundError, ConnectionRefusedError):
             raise unreachable from None
 

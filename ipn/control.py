@@ -25,6 +25,9 @@ MAX_REPLY: Final = 16 * 1024 * 1024
 MAX_FDS: Final = 4
 """Most descriptors beside one message: the largest op needs two."""
 
+PREFERRED_NAMES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
+"""Where a number has two names: the one that socket calls use."""
+
 Message = dict[str, Any]
 
 
@@ -65,7 +68,7 @@ class ControlDecoder:
 def error_body(error: OSError) -> Message:
     """Return the ``error`` object of a reply that reports ``error``."""
     number = error.errno or errno.EIO
-    name = errno.errorcode.get(number, "EIO")
+    name = PREFERRED_NAMES.get(number) or errno.errorcode.get(number, "EIO")
     return {"errno": name, "message": error.strerror or os.strerror(number)}
 
 

@@ -28,6 +28,7 @@ from ipn.abi import (
     MAX_MTU,
     MAX_NUMNODES,
 )
+from ipn.channel import close_all
 from ipn.control import VERSION, Message
 
 from .fields import take_bool, take_int, take_text, take_value
@@ -114,7 +115,11 @@ class Session:
 
     def _create(self, message: Message) -> Message:
         listener_fd, name_fd = self._take_fds(2)
-        listener = socket.socket(fileno=listener_fd)
+        try:
+            listener = socket.socket(fileno=listener_fd)
+        except OSError:
+            close_all([listener_fd, name_fd])
+            raise OSError(errno.EINVAL, "create: the first descriptor must be a bound unix stream socket") from None
         try:
             self._check_listener(listener, name_fd)
             network = self._daemon.add_network(

@@ -281,17 +281,18 @@ class Delivery:
         for link in dead:
             if link.sock.fileno() < 0:
                 continue
-            if link.reading:
-                # It may have closed only its reading half, or left frames to read behind: input decides.
-                link.discard()
-                self._half_closed_reader(link)
-            else:
+            # It may have closed only its reading half, or left frames to read behind: input decides when it goes.
+            self.deaf(link)
+            if not link.reading and link.sock.fileno() >= 0:
                 self._leave(link.port, "left")
 
-    def _half_closed_reader(self, link: Link) -> None:
-        link.port.reader = False
-        self._half_closed(link.port)
+    def deaf(self, link: Link) -> None:
+        """The member of ``link`` will read no more: what is queued for it must not hold anybody."""
+        link.discard()
         self._release(link)
+        if link.port.reader:
+            link.port.reader = False
+            self._half_closed(link.port)
         link.update_interest()
 
     def forget(self, link: Link) -> None:

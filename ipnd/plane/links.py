@@ -136,12 +136,14 @@ class Link:
     def drain(self) -> None:
         """Read what a member that is leaving has left behind; it is gone when that is done."""
         self.closing = True
+        self.delivery.deaf(self)
         if not self.reading and self.sock.fileno() >= 0:
             self.delivery.gone(self)
         while self.may_read():
             self.read()
 
     def _hung_up(self) -> None:
+        self.delivery.deaf(self)
         if self.sock.fileno() < 0:
             return
         if self.backlog is None and not self.holds:

@@ -300,9 +300,9 @@ def test_however_many_bind_at_once_they_are_on_one_network(ipnd: RunningDaemon, 
 
 def test_a_network_can_be_bound_anew_while_its_last_socket_is_closing(ipnd: RunningDaemon) -> None:
     # The daemon learns of a close a moment after it: who binds within that moment must not meet the old network.
-    for turn in range(50):
-        with ipn.bind(ipnd.path("net"), mtu=100 + turn) as net:
-            assert net.show()["mtu"] in (100 + turn, 99 + turn)
+    for _ in range(100):
+        with ipn.bind(ipnd.path("net")) as net:
+            net.connect()
 
 
 def test_two_processes_that_bind_at_once_are_on_one_network(ipnd: RunningDaemon) -> None:
