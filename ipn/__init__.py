@@ -15,7 +15,9 @@ messages. The short way::
 
 from __future__ import annotations
 
+import importlib
 import os
+from types import ModuleType
 
 from .abi import *  # noqa: F403
 from .abi import (
@@ -49,6 +51,13 @@ from .socket import Socket as Socket
 __version__ = "0.1.0"
 
 StrPath = str | os.PathLike[str]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import ``ipn.aio`` when it is first asked for: only it needs trio."""
+    if name == "aio":
+        return importlib.import_module("ipn.aio")
+    raise AttributeError(f"module 'ipn' has no attribute {name!r}")
 
 
 def socket(family: int = AF_IPN, type: int = SOCK_RAW, proto: int = IPN_ANY) -> Socket:

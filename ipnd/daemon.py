@@ -246,8 +246,6 @@ class Daemon:
         for doors in self._doors.values():
             for door in doors:
                 door.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.settings.control)
         with trio.move_on_after(DRAIN_SECONDS):
             # Polled, since it happens once: an event would burden every flush of the daemon's life.
             while any(p.link and p.link.queue for n in self.networks.values() for p in n.ports.values()):  # noqa: ASYNC110
@@ -292,8 +290,9 @@ def _check_directory(directory: str) -> None:
 
 @contextlib.contextmanager
 def _control_listener(control: str) -> Iterator[socket.socket]:
-    """Give the control socket: the one the service manager passed, or a new one at ``control``."""
+    """Give the control socket: the one the service manager passed, or a new one at ``control``, removed at the end."""
     listener = systemd.activated_listener()
+    own = listener is None
     if listener is None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.suppress(FileNotFoundError):
@@ -313,6 +312,9 @@ def _control_listener(control: str) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
+        if own:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(control)
 
 
 def serve(settings: Settings) -> int:
