@@ -15,12 +15,14 @@ from typing import Final
 
 from .channel import ControlChannel
 from .control import Message
-from .rendezvous import open_daemon, open_network, short_address, stat_socket
+from .rendezvous import connect_either_way, open_daemon, open_network, short_address, stat_socket
 
 BACKLOG: Final = 4096
 STALE_PROBES: Final = 3
 """How often a socket file must refuse before it counts as stale: its creator may be between bind and listen."""
 STALE_PAUSE: Final = 0.02
+ATTEMPTS: Final = 100
+"""How often to start over when networks at the path end and others are created under our eyes."""
 
 
 def create_network(
@@ -31,18 +33,29 @@ def create_network(
     ``options``: mtu, maxports, pool, flags, mode. A stale socket file that the caller owns is made anew.
     Errors as ``Socket.bind``.
     """
-    while True:
-        if os.path.lexists(path):
+    path = _resolved(path)
+    for _ in range(ATTEMPTS):
+        if os.path.exists(path):
             try:
                 return _join(path, policy)
-            except ConnectionRefusedError:
-                _remove_if_stale(path)
-            except FileNotFoundError:
+            except (ConnectionRefusedError, PermissionError) as refusal:
+                _remove_if_stale(path, refusal)
+            except (FileNotFoundError, ConnectionResetError):
                 continue  # it ended between the two looks
         try:
             return _create(path, policy, options, persistent=persistent)
         except FileExistsError:
             continue  # somebody else was quicker: join theirs
+    raise ConnectionRefusedError(errno.ECONNREFUSED, f"the network at {path} keeps coming and going", path)
+
+
+def _resolved(path: str) -> str:
+    """Return where a symbolic link at ``path`` points: bind(2) follows none. ECONNREFUSED when that is nowhere."""
+    if not os.path.islink(path):
+        return path
+    if not os.path.exists(path):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, f"{path} is a symbolic link that points nowhere", path)
+    return os.path.realpath(path)
 
 
 def _join(path: str, policy: int) -> tuple[ControlChannel, Message]:
@@ -63,27 +76,31 @@ def _join(path: str, policy: int) -> tuple[ControlChannel, Message]:
     return channel, info
 
 
-def _remove_if_stale(path: str) -> None:
-    """Remove the socket file at ``path`` that nobody serves, if it is the caller's; raise otherwise."""
+def _remove_if_stale(path: str, refusal: OSError) -> None:
+    """Remove the socket file at ``path`` that nobody serves, if it is the caller's; raise ``refusal`` otherwise.
+
+    The owner of a file without w cannot knock at it; that nobody answers at its abstract address must do.
+    """
     info = stat_socket(path)
     if info.st_uid != os.geteuid():
+        if isinstance(refusal, PermissionError):
+            raise refusal
         raise ConnectionRefusedError(
             errno.ECONNREFUSED,
             f"no network is behind {path}, and it belongs to user {info.st_uid}, who alone may bind it anew",
             path,
         )
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with short_address(path) as address:
-            probe.connect(address)
+        connect_either_way(path, info).close()
     except ConnectionRefusedError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.realpath(path))
-        return
-    finally:
-        probe.close()
-    text = f"something that does not speak IPN listens on {path}"
-    raise ConnectionRefusedError(errno.ECONNREFUSED, text, path)
+        pass
+    except PermissionError:
+        if refusal.errno != errno.EACCES:
+            raise refusal from None
+    else:
+        raise refusal
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _create(path: str, policy: int, options: Message, *, persistent: bool) -> tuple[ControlChannel, Message]:

@@ -25,6 +25,9 @@ UCRED: Final = struct.Struct("=iII")
 SUN_PATH_MAX: Final = 107
 """Longest path a ``sockaddr_un`` takes, without its closing NUL."""
 
+SUN_NAME_MAX: Final = SUN_PATH_MAX - len("/proc/self/fd/1234567/")
+"""Longest file name of a socket in a directory whose path is too long."""
+
 
 def control_path() -> str:
     """Return where the daemon's control socket is for this process: ``$IPND_SOCKET``, else by convention."""
@@ -49,6 +52,8 @@ def short_address(path: str) -> Iterator[str]:
         yield path
         return
     directory, name = os.path.split(path)
+    if len(os.fsencode(name)) > SUN_NAME_MAX:
+        raise OSError(errno.ENAMETOOLONG, f"the name {name} is too long for a socket", path)
     fd = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}/{name}"
@@ -70,7 +75,7 @@ def open_network(path: str) -> ControlChannel:
     the socket's mode keeps the caller out.
     """
     info = stat_socket(path)
-    sock = _connect_either_way(path, info)
+    sock = connect_either_way(path, info)
     try:
         uid = peer_uid(sock)
         if uid not in (0, info.st_uid):
@@ -98,7 +103,11 @@ def stat_socket(path: str) -> os.stat_result:
     return info
 
 
-def _connect_either_way(path: str, info: os.stat_result) -> socket.socket:
+def connect_either_way(path: str, info: os.stat_result) -> socket.socket:
+    """Return a connection to whoever serves the socket file at ``path``, or its abstract address if w is missing.
+
+    ECONNREFUSED when nobody does, EACCES when that cannot be told.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short_address(path) as address:
@@ -114,9 +123,12 @@ def _connect_either_way(path: str, info: os.stat_result) -> socket.socket:
         sock.close()
         text = f"no network is behind {path}: its ipnd has ended (bind makes a new one)"
         raise ConnectionRefusedError(errno.ECONNREFUSED, text, path) from None
-    except BaseException:
+    except OSError as error:
         sock.close()
-        raise
+        if error.errno != errno.EPROTOTYPE:
+            raise
+        text = f"{path} is a socket of another kind, so no network is there"
+        raise ConnectionRefusedError(errno.ECONNREFUSED, text, path) from None
     return sock
 
 

@@ -11,14 +11,26 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from .identity import Peer
-
 READ, WRITE, MANAGE = 4, 2, 1
 
 ACL_HEADER: Final = struct.Struct("<I")
 ACL_ENTRY: Final = struct.Struct("<HHI")
 ACL_VERSION: Final = 2
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+
+
+@attrs.frozen
+class Peer:
+    """A process as the kernel vouches for it; ``command`` is its name at that time, or empty."""
+
+    pid: int
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.command or 'process'}[{self.pid}] of user {self.uid}"
 
 
 class Rights(NamedTuple):
@@ -68,8 +80,7 @@ def decode_acl(data: bytes) -> tuple[AclEntry, ...]:
 def rights(peer: Peer, file: FileAccess) -> Rights:
     """Return what ``peer`` may do on the network whose socket file has the access ``file``."""
     if peer.uid == 0:
-        any_x = file.mode & 0o111 or any(entry.bits & MANAGE for entry in file.acl)
-        return Rights(True, True, bool(any_x))
+        return Rights(True, True, bool(file.mode & 0o111))
     groups = peer.groups | {peer.gid}
     if file.acl:
         return Rights.from_bits(_acl_bits(peer.uid, groups, file))

@@ -16,8 +16,8 @@ import trio
 from ipn.channel import close_all
 from ipn.control import MAX_FDS, MAX_REQUEST, ControlDecoder, ControlError, Message, encode_message, error_body
 
+from .access import Peer
 from .errors import PeerFault
-from .identity import Peer
 from .network import Network
 from .session import Session
 

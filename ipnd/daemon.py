@@ -29,10 +29,10 @@ from ipn.autostart import ALREADY_RUNS
 from ipn.rendezvous import short_address
 
 from . import state, systemd
+from .access import Peer
 from .connection import Connection
 from .errors import PeerFault, PolicyFault
 from .gateways.door import Door
-from .identity import Peer
 from .network import Network, Options
 from .plane.links import Link
 from .plane.plane import EventHandler, Plane

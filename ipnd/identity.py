@@ -9,26 +9,12 @@ import socket
 import struct
 from typing import Final
 
-import attrs
+from .access import Peer
 
 UCRED: Final = struct.Struct("=iII")
 SO_PEERGROUPS: Final = 59
 MAX_GROUPS: Final = 256
 """Groups read in one call, as many as Python's ``getsockopt`` has room for; a user with more is looked up."""
-
-
-@attrs.frozen
-class Peer:
-    """A process as the kernel vouches for it; ``command`` is its name at that time, or empty."""
-
-    pid: int
-    uid: int
-    gid: int
-    groups: frozenset[int] = frozenset()
-    command: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.command or 'process'}[{self.pid}] of user {self.uid}"
 
 
 def peer_of(sock: socket.socket) -> Peer:

@@ -22,7 +22,7 @@ from ipn.abi import IPN_FLAG_LOSSLESS
 from ipn.rendezvous import abstract_address
 
 from . import access
-from .identity import Peer
+from .access import Peer
 from .ownership import acting_as
 from .plane.delivery import Delivery
 from .plane.links import Link, PacketLink, StreamLink
@@ -183,8 +183,8 @@ class Network:
         """A member closed one direction of its data socket."""
         if port.link is not None and not port.link.reading:
             port.writer = False
-        if not port.reader and not port.writer and not port.want_oob:
-            self.leave(port)
+        if not port.reader and not port.writer and port.session is None:
+            self.leave(port)  # a raw member that can do nothing any more; others leave when they close
         else:
             self.members_changed()
 

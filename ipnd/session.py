@@ -31,8 +31,8 @@ from ipn.abi import (
 from ipn.channel import close_all
 from ipn.control import VERSION, Message
 
+from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
-from .identity import Peer
 from .network import Network, Options
 from .plane.links import SEND_BUFFER
 from .plane.port import Port

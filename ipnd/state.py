@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 
 from ipn.create import BACKLOG
-from ipn.rendezvous import short_address
+from ipn.rendezvous import connect_either_way, short_address
 
 from .network import ACL_ATTRIBUTE, Network, Options
 from .ownership import acting_as
@@ -96,7 +96,7 @@ def load(path: Path) -> list[SavedNetwork]:
         return [_checked(SavedNetwork(**entry)) for entry in content["networks"]]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         aside = path.with_name(path.name + ".unreadable")
         log.error("the state file %s cannot be read (%s); it is kept as %s", path, error, aside)
         os.replace(path, aside)
@@ -121,7 +121,7 @@ def recreate(saved: SavedNetwork) -> tuple[socket.socket, int]:
     mode, uid, gid, acl = saved.mode, saved.uid, saved.gid, b""
     with contextlib.suppress(FileNotFoundError):
         info = os.lstat(saved.path)
-        if not stat.S_ISSOCK(info.st_mode) or _is_served(saved.path):
+        if not stat.S_ISSOCK(info.st_mode) or _is_served(saved.path, info):
             raise FileExistsError(17, "something else is there", saved.path)
         if info.st_uid == saved.uid:
             mode, uid, gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
@@ -158,10 +158,9 @@ def _create(path: str, mode: int, gid: int, acl: bytes) -> tuple[socket.socket, 
     return listener, name_fd
 
 
-def _is_served(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, short_address(path) as address:
-        try:
-            probe.connect(address)
-        except ConnectionRefusedError:
-            return False
-        return True
+def _is_served(path: str, info: os.stat_result) -> bool:
+    try:
+        connect_either_way(path, info).close()
+    except (ConnectionRefusedError, PermissionError):
+        return False
+    return True

@@ -28,6 +28,8 @@ def activated_listener() -> socket.socket | None:
         raise ValueError(f"the descriptor that the service manager passed is no socket: {error.strerror}") from None
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         raise ValueError("the socket that the service manager passed is not a unix stream socket")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError("the socket that the service manager passed does not listen")
     return sock
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ipn.control import MAGIC
-from ipnd.identity import Peer, peer_of
+from ipnd.access import Peer
+from ipnd.identity import peer_of
 from ipnd.plane.plane import Plane
 
 log = logging.getLogger("ipnd.door")

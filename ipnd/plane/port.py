@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ipnd.identity import Peer
+    from ipnd.access import Peer
 
     from .links import Link
 

@@ -58,9 +58,7 @@ def test_frames_come_out_of_single_bytes_each_as_soon_as_it_is_complete(frames: 
 
 
 @given(frames_lists, st.binary(min_size=1, max_size=50), st.data())
-def test_the_beginning_of_a_frame_waits_for_its_rest(
-    frames: list[bytes], last: bytes, data: st.DataObject
-) -> None:
+def test_the_beginning_of_a_frame_waits_for_its_rest(frames: list[bytes], last: bytes, data: st.DataObject) -> None:
     encoded = encode_frame(last)
     cut = data.draw(st.integers(min_value=1, max_value=len(encoded) - 1))
     decoder = FrameDecoder()

@@ -193,9 +193,7 @@ def test_what_setfacl_sets_on_a_socket_file_is_decoded(socket_file: Path) -> Non
         "g::rw,m::w,o::r",
     ],
 )
-def test_read_and_write_are_given_exactly_as_the_kernel_gives_them(
-    short_directory: Path, entries: str
-) -> None:
+def test_read_and_write_are_given_exactly_as_the_kernel_gives_them(short_directory: Path, entries: str) -> None:
     # A regular file: test(1) asks the kernel with faccessat(2), which judges all kinds of file alike.
     path = short_directory / "file"
     path.touch(mode=0o640)
@@ -206,9 +204,7 @@ def test_read_and_write_are_given_exactly_as_the_kernel_gives_them(
         FileAccess(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, decoded),
     )
     become = ["setpriv", "--reuid=1234", "--regid=77", "--groups=77,78", "test"]
-    kernel = [
-        subprocess.run([*become, flag, str(path)], check=False).returncode == 0 for flag in ("-r", "-w")
-    ]
+    kernel = [subprocess.run([*become, flag, str(path)], check=False).returncode == 0 for flag in ("-r", "-w")]
     assert [ours.receive, ours.send] == kernel
 
 

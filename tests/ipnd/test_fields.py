@@ -14,9 +14,7 @@ from ipnd.fields import take_bool, take_int, take_text, take_value
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=[])),
-    lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["hex", "x"]), inner, max_size=2)
-    ),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["hex", "x"]), inner, max_size=2),
     max_leaves=5,
 )
 

@@ -269,7 +269,8 @@ def test_autostart_can_be_turned_off(short_directory: Path) -> None:
 
 
 def test_connect_never_starts_a_daemon(short_directory: Path) -> None:
-    code = f"import ipn, sys\ntry: ipn.connect({str(short_directory / 'net')!r})\nexcept OSError as e: sys.exit(e.errno)"
+    path = str(short_directory / "net")
+    code = f"import ipn, sys\ntry: ipn.connect({path!r})\nexcept OSError as e: sys.exit(e.errno)"
     environment = environment_without_daemon(short_directory)
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert done.returncode == errno.ENOENT

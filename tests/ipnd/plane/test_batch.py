@@ -154,6 +154,13 @@ def test_one_frame_of_another_size_in_a_regular_stretch_is_seen_wherever_it_is(o
     assert [len(frame) for frame in frames_of(found, buffer)] == lengths
 
 
+@pytest.mark.parametrize("odd", range(REGULAR + 3))
+def test_a_length_that_differs_only_in_its_first_byte_is_seen_in_a_regular_stretch(odd: int) -> None:
+    buffer = bytearray(framed([10] * (REGULAR + 3)))
+    buffer[14 * odd] = 1
+    assert cut(buffer, len(buffer), MTU)[1:] == (14 * odd, 0, 4 + 2**24 + 10)
+
+
 def test_a_regular_stretch_that_the_read_tore_keeps_its_whole_frames() -> None:
     buffer = framed([10] * (REGULAR + 5))
     found = cut(buffer, len(buffer) - 3, MTU)
