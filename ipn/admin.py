@@ -7,18 +7,24 @@ starts a daemon where none runs.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
 from collections.abc import Generator
 from contextlib import closing, suppress
 from typing import Any, Final
 
-from . import bind
-from .abi import DEFAULT_MODE, DEFAULT_MSGPOOLSIZE, DEFAULT_MTU, DEFAULT_NUMNODES, IPN_BROADCAST
+from . import create
+from .abi import (
+    DEFAULT_MSGPOOLSIZE,
+    DEFAULT_MTU,
+    DEFAULT_NUMNODES,
+    IPN_BROADCAST,
+    IPN_FLAG_LOSSLESS,
+    policy_number,
+)
 from .channel import ControlChannel
 from .control import Message
+from .create import Creation
 from .rendezvous import control_path, open_daemon, open_network, short_address
 
 StrPath = str | os.PathLike[str]
@@ -44,57 +50,21 @@ def create_network(
     """Make a network at ``path`` that lives until ``delete_network``, with or without members.
 
     ``mtu`` in bytes, ``pool`` in messages. ``mode``: the socket file's exact mode (None: 0777 less the
-    umask); ``gid``: its group (None: the one the kernel gives it). At no time does the file allow more than
-    in the end. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy that the daemon does
+    umask); ``gid``: its group (None: the one the kernel gives it); both are set before anybody can
+    connect. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy that the daemon does
     not have, EPERM for a group that the caller is not in, and those of ``ipn.bind``.
     """
-    name = os.fspath(path)
-    if _lives(name):
-        raise FileExistsError(errno.EEXIST, f"a network already lives at {name}", name)
-    if mode is None and gid is not None:
-        mode = DEFAULT_MODE & ~_umask()
-    first = DEFAULT_MODE if mode is None else mode
-    if gid is not None:
-        first &= ~stat.S_IRWXG  # until the file has its group, these bits would be another one's
-    made = bind(name, policy, mtu=mtu, ports=ports, pool=pool, lossless=lossless, mode=first, persistent=True)
-    with closing(made):
-        try:
-            _settle(name, mode, gid)
-        except BaseException:
-            with suppress(OSError):
-                os.chmod(name, stat.S_IRWXU)  # deleting takes x, which the mode may not give
-                delete_network(name)
-            raise
-
-
-def _lives(path: str) -> bool:
-    """Return whether a network answers at ``path``. When that cannot be told, ``bind`` will say why."""
-    try:
-        open_network(path).close()
-    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
-        return False
-    return True
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(stat.S_IRWXG | stat.S_IRWXO)
-    os.umask(mask)
-    return mask
-
-
-def _settle(path: str, mode: int | None, gid: int | None) -> None:
-    """Give the new socket file its group and exact mode, through a descriptor of that very file."""
-    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if gid is not None:
-            os.chown(f"/proc/self/fd/{fd}", -1, gid)
-        if mode is not None:
-            os.chmod(f"/proc/self/fd/{fd}", mode)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot set mode and group of {path}: {error.strerror}", path) from None
-    finally:
-        os.close(fd)
+    creation = Creation(
+        mtu=mtu,
+        maxports=ports,
+        pool=pool,
+        flags=IPN_FLAG_LOSSLESS if lossless else 0,
+        exact_mode=mode,
+        gid=gid,
+        persistent=True,
+        exclusive=True,
+    )
+    create.create_network(os.fspath(path), policy_number(policy), creation)[0].close()
 
 
 def show_network(path: StrPath) -> Message:

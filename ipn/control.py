@@ -28,6 +28,9 @@ MAX_FDS: Final = 4
 PREFERRED_NAMES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
 """Where a number has two names: the one that socket calls use."""
 
+NUMBERS: Final = {name: value for name, value in vars(errno).items() if name[0] == "E" and type(value) is int}
+"""Name of an error → its number here."""
+
 Message = dict[str, Any]
 
 
@@ -75,6 +78,7 @@ def error_body(error: OSError) -> Message:
 def error_from_body(body: object, path: str | None = None) -> OSError:
     """Return the ``OSError`` that an ``error`` object of a reply stands for."""
     fields = body if isinstance(body, dict) else {}
-    number = getattr(errno, str(fields.get("errno", "EIO")), errno.EIO)
+    name = fields.get("errno")
+    number = NUMBERS.get(name, errno.EIO) if isinstance(name, str) else errno.EIO
     message = str(fields.get("message") or os.strerror(number))
     return OSError(number, message, path) if path else OSError(number, message)

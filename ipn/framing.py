@@ -24,14 +24,14 @@ class FramingError(Exception):
 
 def encode_frame(frame: bytes | bytearray | memoryview) -> bytes:
     """Return ``frame`` with its length before it."""
-    return b"".join((LENGTH.pack(len(frame)), frame))
+    return b"".join((LENGTH.pack(memoryview(frame).nbytes), frame))
 
 
 def encode_frames(frames: Iterable[bytes | bytearray | memoryview]) -> bytes:
     """Return all ``frames`` back to back, each with its length before it."""
     parts: list[bytes | bytearray | memoryview] = []
     for frame in frames:
-        parts.append(LENGTH.pack(len(frame)))
+        parts.append(LENGTH.pack(memoryview(frame).nbytes))
         parts.append(frame)
     return b"".join(parts)
 

@@ -22,7 +22,7 @@ from . import abi
 from .abi import NumNodes
 from .channel import ControlChannel
 from .control import Message
-from .create import create_network
+from .create import Creation, create_network
 from .rendezvous import open_network, registered_policies
 from .transport import NOW, Buffer, Deadline, PacketTransport, StreamTransport
 
@@ -87,7 +87,15 @@ class Socket:
             raise OSError(errno.EISCONN, f"the socket is already on {self._path}", self._path)
         name = os.fspath(path)
         options = {field: self._options.get(o, default) for o, (field, default, _) in NETWORK_OPTIONS.items()}
-        channel, info = create_network(name, self.proto, options, persistent=persistent)
+        creation = Creation(
+            mtu=options["mtu"],
+            maxports=options["maxports"],
+            pool=options["pool"],
+            flags=options["flags"],
+            mode=options["mode"],
+            persistent=persistent,
+        )
+        channel, info = create_network(name, self.proto, creation)
         self._joined(name, channel, info)
         self._bound = True
 
@@ -228,7 +236,10 @@ class Socket:
         On a node that asked for notices these come first, as ``recv`` gives them.
         """
         if not self._flags["want_oob"]:
-            return self._receiver().receive_many(self._deadline(0))
+            try:
+                return self._receiver().receive_many(self._deadline(0))
+            except ConnectionResetError:
+                return []
         messages = []
         flags = 0
         with contextlib.suppress(BlockingIOError):

@@ -55,6 +55,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 await self._serve()
+                self._nursery = None  # from here on nothing new is said
                 if self._notices is not None:
                     self._notices.close()
                 nursery.cancel_scope.deadline = trio.current_time() + (LAST_NOTICES_SECONDS if self._finishing else 0)
@@ -140,14 +141,20 @@ class Connection:
                 sent = await self._sock.sendmsg([data], rights)
             else:
                 sent = 0
-            while sent < len(data):
-                sent += await self._sock.send(data[sent:])
+            await self._send_all(data[sent:])
+
+    async def _send_all(self, data: bytes) -> None:
+        sent = 0
+        while sent < len(data):
+            sent += await self._sock.send(data[sent:])
 
     async def _send_notices(self, notices: trio.MemoryReceiveChannel[Message]) -> None:
         async for notice in notices:
-            await self._send(notice)
-            port = self._session.port
-            if port is not None and port.want_oob and port.link is not None and "numreaders" in notice:
-                port.link.send_marker()
+            async with self._sending:
+                # The marker goes first: who has the notice can be sure that its marker is there to be taken.
+                port = self._session.port
+                if port is not None and port.want_oob and port.link is not None and "numreaders" in notice:
+                    port.link.send_marker()
+                await self._send_all(encode_message(notice))
 
 

@@ -176,6 +176,7 @@ class Daemon:
     def _restore(self) -> None:
         for saved in state.load(self.settings.state):
             try:
+                policy_class(saved.policy)
                 listener, name_fd = state.recreate(saved)
                 self.add_network(saved.path, listener, name_fd, saved.policy, saved.options, persistent=True)
             except OSError as error:
@@ -319,6 +320,9 @@ def _control_listener(control: str) -> Iterator[socket.socket]:
 
 def serve(settings: Settings) -> int:
     """Run a daemon; return the exit status of ``ipnd``."""
+    # trio's receiver takes over for the daemon's life; a second signal while it ends must not cut that short.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         trio.run(Daemon(settings).run)
     except AlreadyRuns as error:

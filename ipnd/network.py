@@ -123,9 +123,21 @@ class Network:
         """Return what ``peer`` may do here, at this moment."""
         return access.rights(peer, self.file_access())
 
+    def can_be_reached_by(self, peer: Peer) -> bool:
+        """Return whether the path leads ``peer`` to the network: the directories' permissions count as well."""
+        info = os.fstat(self.name_fd)
+        if peer.uid in (0, os.geteuid(), info.st_uid):
+            return True
+        with contextlib.suppress(OSError), acting_as(peer.uid, peer.gid):
+            there = os.stat(self.path)
+            return (there.st_dev, there.st_ino) == self.key
+        return False
+
     def require_manage(self, peer: Peer) -> None:
-        """EPERM unless ``peer`` may manage the network."""
-        if not self.rights(peer).manage:
+        """EPERM unless ``peer`` may manage the network. Its owner may when no file is left to give rights by."""
+        info = os.fstat(self.name_fd)
+        orphan = info.st_nlink == 0 and peer.uid in (0, info.st_uid)
+        if not orphan and not self.rights(peer).manage:
             raise PermissionError(errno.EPERM, f"managing {self.path} needs its x permission, which {peer} has not")
 
     def matches(self, policy: int) -> None:
@@ -138,7 +150,7 @@ class Network:
 
     def join(
         self, kind: str, peer: Peer, sock_for: Callable[[], socket.socket], *,
-        wanted: int = -1, receive: bool = True, send: bool = True,
+        wanted: int = -1, receive: bool = True, send: bool = True, description: str = "",
     ) -> Port:
         """Add a member as far as the socket file lets it, and return its port.
 
@@ -158,6 +170,7 @@ class Network:
             text = f"all {self.options.maxports} ports of {self.path} are in use (ipnctl net resize gives it more)"
             raise OSError(errno.EADDRNOTAVAIL, text)
         port = Port(number, kind, peer, reader=receive, writer=send)
+        port.description = description
         port.link = LINKS[kind](self._plane, sock_for(), self.delivery, port)
         self.delivery.admit(port.link)
         self.ports[number] = port
@@ -273,12 +286,12 @@ class Network:
             return
         self.ended = True
         log.info("network %s ends: %s", self.path, why)
-        self._announce({"event": "end", "why": why})
         if not keep_file:
             self._remove_file()
         self._on_end(self)
         for port in list(self.ports.values()):
             self.leave(port, "network ended")
+        self._announce({"event": "end", "why": why})
         for session in list(self.sessions):
             session.network_ended()
         self.listener.close()

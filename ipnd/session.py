@@ -83,6 +83,7 @@ class Session:
         self._finish = finish
         self._greeted = False
         self._stop_watching: Callable[[], None] = lambda: None
+        self._watched: Network | None = None
         if network is not None:
             network.sessions.add(self)
 
@@ -114,6 +115,8 @@ class Session:
         return {"version": VERSION, "server": f"ipnd {__version__}", "pid": os.getpid()}
 
     def _create(self, message: Message) -> Message:
+        if self.network is not None:
+            raise OSError(errno.EISCONN, f"this connection is on {self.network.path}; create on the control socket")
         listener_fd, name_fd = self._take_fds(2)
         try:
             listener = socket.socket(fileno=listener_fd)
@@ -188,6 +191,7 @@ class Session:
                 wanted=take_int(message, "port", -1, MAX_NUMNODES, -1),
                 receive=not take_bool(message, "shut_rd"),
                 send=not take_bool(message, "shut_wr"),
+                description=description,
             )
         except BaseException:
             ours.close()
@@ -197,7 +201,6 @@ class Session:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if not port.writer:
             ours.shutdown(socket.SHUT_RD)  # the kernel tells a member that sends nevertheless: EPIPE
-        port.description = description
         port.session = self
         port.want_oob = handle_oob and want_oob
         self.port = port
@@ -267,7 +270,7 @@ class Session:
             return self._network()
         path = take_text(message, "path", PATH_MAX)
         for network in self._daemon.networks.values():
-            if path in (network.path, network.created_as):
+            if path in (network.path, network.created_as) and network.can_be_reached_by(self.peer):
                 return network
         raise FileNotFoundError(errno.ENOENT, f"this ipnd has no network at {path}")
 
@@ -278,7 +281,7 @@ class Session:
         return network.show()
 
     def _list(self, message: Message) -> list[Message]:
-        networks = self._daemon.networks.values()
+        networks = [n for n in self._daemon.networks.values() if n.can_be_reached_by(self.peer)]
         shown = [n.show(ports=False) for n in networks if self.peer.uid == 0 or any(n.rights(self.peer))]
         return sorted(shown, key=lambda entry: str(entry["path"]))
 
@@ -299,6 +302,7 @@ class Session:
             raise PermissionError(errno.EACCES, f"{network.path} gives {self.peer} no permission at all")
         self._stop_watching()
         self._stop_watching = network.watch(self.notify)
+        self._watched = network
         network.sessions.add(self)
         return network.show()
 
@@ -319,6 +323,8 @@ class Session:
         """The client's connection is closed: its member leaves once what it sent is dealt with."""
         self._stop_watching()
         network = self.network
+        if self._watched is not None:
+            self._watched.sessions.discard(self)
         if network is None:
             return
         network.sessions.discard(self)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import ipn
-from ipn.create import create_network
+from ipn.create import Creation, create_network
 from tests.peers import NOBODY, as_user, requires, requires_root
 from tests.raw import raw_member
 from tests.running import RunningDaemon
@@ -118,9 +118,8 @@ def test_without_its_directory_no_network_is_created(ipnd: RunningDaemon) -> Non
 
 
 def test_a_network_the_daemon_refuses_leaves_no_file(ipnd: RunningDaemon) -> None:
-    options = {"mtu": 1514, "maxports": 32, "pool": 8, "flags": 0, "mode": 0o777}
     with pytest.raises(OSError, match="no delivery policy 77") as refusal:
-        create_network(ipnd.path("net"), 77, options, persistent=False)
+        create_network(ipnd.path("net"), 77, Creation())
     assert refusal.value.errno == errno.EPROTONOSUPPORT
     assert "net" not in os.listdir(ipnd.directory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -154,10 +155,16 @@ def test_bind_where_somebody_else_listens_is_refused_and_leaves_it_alone(ipnd: R
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.bind(ipnd.path("other"))
         other.listen()
-        answer = threading.Thread(target=lambda: [other.accept()[0].close() for _ in range(4)], daemon=True)
-        answer.start()
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    other.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
         fails_with(errno.ECONNREFUSED, lambda: ipn.bind(ipnd.path("other")))
         assert Path(ipnd.path("other")).is_socket()
+        other.shutdown(socket.SHUT_RDWR)
 
 
 def test_bind_in_a_missing_directory_says_so(ipnd: RunningDaemon) -> None:

@@ -216,6 +216,45 @@ def test_a_root_daemon_is_not_led_out_of_a_users_directory(ipnd: RunningDaemon) 
     assert list(secret.iterdir()) == []
 
 
+@requires_root
+def test_networks_in_a_private_directory_are_not_shown_nor_given_to_others(ipnd: RunningDaemon) -> None:
+    """The control socket of a system daemon is everybody's; a path must not lead there where a directory forbids."""
+    private = ipnd.directory / "private"
+    private.mkdir(mode=0o700)
+    path = str(private / "net")
+    with ipn.bind(path) as net:
+        assert int(str(net.show()["mode"]), 8) & 0o5 == 0o5, "the file alone would allow it"
+        ask = "c = open_daemon(); print(c.request('list')[0], flush=True)"
+        code = f"from ipn.rendezvous import open_daemon; {ask}; c.request('delete', path={path!r})"
+        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", code]
+        done = subprocess.run(as_nobody, env=ipnd.env, cwd="/", capture_output=True, text=True, check=False)
+        assert done.stdout == "[]\n"
+        assert "FileNotFoundError" in done.stderr
+        assert networks() == [path]
+
+
+def test_a_network_whose_file_was_deleted_can_still_be_ended_by_its_owner(ipnd: RunningDaemon) -> None:
+    path = ipnd.path("net")
+    ipn.bind(path, mode=0o660, persistent=True).close()
+    os.unlink(path)
+    channel = open_daemon()
+    channel.request("delete", path=path)
+    channel.close()
+    assert networks() == []
+
+
+def test_who_watches_and_leaves_while_members_come_and_go_harms_nobody(ipnd: RunningDaemon) -> None:
+    path = ipnd.path("net")
+    with ipn.bind(path):
+        for _ in range(100):
+            watcher = open_network(path)
+            watcher.request("monitor")
+            member = ipn.connect(path)
+            watcher.close()
+            member.close()
+        assert show(path)["members"] in (0, 1)
+
+
 # -- autostart -----------------------------------------------------------------------------------------------------
 
 BIND_AND_SAY = """

@@ -1,0 +1,1 @@
+"""ipnctl: the command line. Thin: each command parses, calls ``ipn``, and prints."""

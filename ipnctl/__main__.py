@@ -1,0 +1,5 @@
+"""``python -m ipnctl``."""
+
+from .cli import main
+
+main(prog_name="ipnctl")

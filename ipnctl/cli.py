@@ -1,0 +1,33 @@
+"""The command ``ipnctl``: the table of its commands and groups. A new one is a module and a row here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from ipn import __version__
+
+from .completion import completion
+from .errors import Program
+from .monitor import monitor
+from .net import net
+from .policy import policy
+from .recv import recv
+from .send import send
+
+COMMANDS: Final[tuple[click.Command, ...]] = (net, send, recv, monitor, policy, completion)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ipnctl")
+def main() -> None:
+    """Manage IPN networks, send to them, receive from them, watch them.
+
+    A network is named by the path of its socket file. Results go to standard output, everything else to
+    standard error. Exit status: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted.
+    """
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
