@@ -1,0 +1,124 @@
+"""The tables of cases: a row a case. Another comparison is another row; another part of the report another table.
+
+A row names its sides, how each is started and its load; the first side is what the others are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from idle import MANY, members, networks
+from messages import messages
+from pairing import Bar, Case
+from peers import Starter, ipn_network, vde_switch
+from traffic import frames, round_trips
+
+HUB: Final = "vde_switch -hub"
+LOSSY: Final = "ipn"
+LOSSLESS: Final = "ipn lossless"
+
+
+# -- part "hub": issue 2 -------------------------------------------------------------------------------------------
+
+
+def _hub(size: int, receivers: int, bars: tuple[Bar, ...] = ()) -> Case:
+    sides = {
+        HUB: frames(vde_switch("--hub"), size, receivers),
+        LOSSY: frames(ipn_network(), size, receivers),
+        LOSSLESS: frames(ipn_network(lossless=True), size, receivers),
+    }
+    name, many = f"hub-{size}-{receivers}", "receiver" if receivers == 1 else "receivers"
+    return Case(name, "frames", f"{size} bytes, {receivers} {many}", sides, bars)
+
+
+def _hub_bars(receivers: int, rate: float) -> tuple[Bar, ...]:
+    what = f"hub, 1500 bytes, {receivers} receiver{'s' * (receivers > 1)}"
+    return (
+        Bar(f"{what}: delivered", LOSSY, "rate", "ratio", at_least=rate, unit="× vde_switch"),
+        Bar(f"{what}: CPU per frame delivered", LOSSY, "cpu", "ratio", at_most=0.45, unit="× vde_switch"),
+        Bar(f"{what}: lost more than vde_switch", LOSSY, "lost", "difference", at_most=0.0, unit="% points"),
+        Bar(f"{what}: reordered", LOSSY, "reordered", at_most=0, unit="frames"),
+        Bar(f"{what}, lossless: delivered", LOSSLESS, "rate", "ratio", at_least=2.0, unit="× vde_switch"),
+        Bar(f"{what}, lossless: lost", LOSSLESS, "lost", at_most=0.0, unit="%"),
+        Bar(f"{what}, lossless: reordered", LOSSLESS, "reordered", at_most=0, unit="frames"),
+    )
+
+
+def _ping(name: str, title: str, cores: tuple[int, int] | None, bars: tuple[Bar, ...] = ()) -> Case:
+    sides = {
+        HUB: round_trips(vde_switch("--hub"), 98, cores),
+        LOSSY: round_trips(ipn_network(), 98, cores),
+    }
+    return Case(name, "round trip", title, sides, bars)
+
+
+def _stuck(name: str, title: str, start: Starter, bars: tuple[Bar, ...] = ()) -> Case:
+    sides = {
+        "4 receivers": frames(start, 1500, 4),
+        "and a stuck one": frames(start, 1500, 4, stuck=1),
+    }
+    return Case(name, "stuck", title, sides, bars)
+
+
+def _messages(size: int, receivers: int) -> Case:
+    sides = {
+        "pyzmq PUB/SUB": messages("zmq", size, receivers),
+        "ipn send, recv": messages("ipn", size, receivers),
+        "ipn send_many, recv_many": messages("ipn-many", size, receivers),
+    }
+    many = "receiver" if receivers == 1 else "receivers"
+    return Case(f"python-{size}-{receivers}", "messages", f"{size} bytes, {receivers} {many}", sides)
+
+
+def _hub_cases() -> Iterator[Case]:
+    yield _hub(64, 1)
+    yield _hub(1500, 1, _hub_bars(1, 2.2))
+    yield _hub(64, 8)
+    yield _hub(1500, 8, _hub_bars(8, 4.0))
+    p50 = Bar("round trip of 98 bytes, p50", LOSSY, "p50", "ratio", at_most=0.9, unit="× vde_switch")
+    yield _ping("ping", "98 bytes, placed by the kernel", None, (p50,))
+    yield _ping("ping-apart", "98 bytes, switch on another core", (0, 1))
+    yield _ping("ping-together", "98 bytes, all on one core", (0, 0))
+    yield _stuck(
+        "stuck",
+        "ipn, lossy",
+        ipn_network(),
+        (
+            Bar(
+                "one more that never reads, lossy: the others' rate",
+                "and a stuck one",
+                "rate",
+                "ratio",
+                at_least=0.95,
+                unit="× without it",
+            ),
+        ),
+    )
+    yield _stuck("stuck-vde", HUB, vde_switch("--hub"))
+    yield Case(
+        "members",
+        "idle",
+        f"{MANY:,} members of a network",
+        {"ipnd": members},
+        (
+            Bar("idle daemon", "ipnd", "rss", at_most=60, unit="MiB"),
+            Bar("an idle member more", "ipnd", "member", at_most=64, unit="KiB"),
+            Bar(f"{MANY:,} members of one network work", "ipnd", "reached", at_least=MANY, unit="members"),
+            Bar("CPU at rest, in 3 s", "ipnd", "rest", at_most=0.0, unit="ms"),
+        ),
+    )
+    yield Case(
+        "networks",
+        "idle",
+        f"{MANY:,} networks of two members",
+        {"ipnd": networks},
+        (Bar(f"{MANY:,} networks work", "ipnd", "reached", at_least=MANY, unit="networks"),),
+    )
+    for size in (64, 1500):
+        for receivers in (1, 4):
+            yield _messages(size, receivers)
+
+
+PARTS: Final[dict[str, tuple[Case, ...]]] = {"hub": tuple(_hub_cases())}
+"""Part of the report (what --part selects, and the markers in docs/benchmarks.md name) → its cases."""
