@@ -158,6 +158,8 @@ class Plane:
             elif now - last >= self._spin_ns or self.traffic > SPIN_FRAMES:
                 self._spin_ns = 0
                 timeout = LINGER
+            else:
+                os.sched_yield()  # to whom we just woke, if the kernel put it on our own core
 
     def _run_later(self) -> None:
         while self._later:
