@@ -149,6 +149,11 @@ class Socket:
         packet = PacketTransport(self._data, self._mtu) if self._packet else None
         self._transport = packet or StreamTransport(self._data)
 
+    @property
+    def _plain(self) -> StreamTransport | PacketTransport | None:
+        """The transport when receiving is nothing but asking it: neither shut down nor with notices."""
+        return None if self._shutdown["read"] or self._flags["want_oob"] else self._transport
+
     def _joined(self, path: str, channel: ControlChannel, info: Message) -> None:
         self._path, self._channel = path, channel
         self._mtu = int(info["mtu"])
@@ -205,7 +210,14 @@ class Socket:
 
         Errors: ENOTCONN, EPIPE on a node that may not receive, EAGAIN or ``TimeoutError`` when none came.
         """
-        message, _ = self._receive(flags)
+        plain = self._plain
+        if plain is not None and not flags:
+            try:
+                message = plain.receive(None if self._timeout is None else self._deadline(0)) or b""
+            except ConnectionResetError:
+                return b""
+        else:
+            message, _ = self._receive(flags)
         return message if len(message) <= bufsize else message[:bufsize]
 
     def recvfrom(self, bufsize: int = abi.MAX_MTU, flags: int = 0) -> tuple[bytes, str]:

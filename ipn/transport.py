@@ -62,7 +62,7 @@ class StreamTransport(_Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        self._partial = bytearray()
+        self._partial: bytes | bytearray = b""
         self._unsent = b""
         self.defer = False
         """Whether the rest of what did not fit may wait here for ``flush``: for callers that cannot block."""
@@ -70,29 +70,33 @@ class StreamTransport(_Transport):
     def receive(self, deadline: Deadline) -> bytes | None:
         """Return the next message (empty for a notice marker), None at the end of the stream."""
         with self._receive_lock:
-            if not self._partial:
-                # The common case: the whole message is there, two system calls and one copy.
-                head = body = b""
-                with contextlib.suppress(BlockingIOError):
-                    head = self._sock.recv(PREFIX, DONTWAIT)
-                    if not head:
-                        return None
-                    if len(head) == PREFIX:
-                        (length,) = LENGTH.unpack(head)
-                        body = self._sock.recv(length, DONTWAIT) if length else b""
-                        if len(body) == length:
-                            return body
-                self._partial += head + body
+            if self._partial:
+                return self._receive_rest(deadline)
+            # The common case: the whole message is there, two system calls and one copy.
+            try:
+                head = self._sock.recv(PREFIX, DONTWAIT if deadline is not None else 0)
+                if not head:
+                    return None
+                self._partial = head
+                if len(head) == PREFIX:
+                    (length,) = LENGTH.unpack(head)
+                    body = self._sock.recv(length, DONTWAIT) if length else b""
+                    if len(body) == length:
+                        self._partial = b""
+                        return body
+                    self._partial += body
+            except BlockingIOError:
+                pass
             return self._receive_rest(deadline)
 
     def _receive_rest(self, deadline: Deadline) -> bytes | None:
-        partial = self._partial
+        partial = self._partial = bytearray(self._partial)
         while True:
             header = len(partial) >= PREFIX
             wanted = PREFIX + LENGTH.unpack_from(partial)[0] if header else PREFIX
             if header and len(partial) == wanted:
                 message = bytes(memoryview(partial)[PREFIX:])
-                self._partial = bytearray()
+                self._partial = b""
                 return message
             try:
                 chunk = self._sock.recv(min(wanted - len(partial), BATCH), DONTWAIT)
@@ -119,10 +123,11 @@ class StreamTransport(_Transport):
 
     def _cut(self, chunk: bytes) -> list[bytes]:
         if self._partial:
-            self._partial += chunk
-            if len(self._partial) < PREFIX or len(self._partial) < PREFIX + LENGTH.unpack_from(self._partial)[0]:
+            partial = self._partial = bytearray(self._partial)
+            partial += chunk
+            if len(partial) < PREFIX or len(partial) < PREFIX + LENGTH.unpack_from(partial)[0]:
                 return []
-            chunk = bytes(self._partial)
+            chunk = bytes(partial)
         unpack, messages = LENGTH.unpack_from, []
         position, end = 0, len(chunk)
         while end - position >= PREFIX:
@@ -132,7 +137,7 @@ class StreamTransport(_Transport):
                 break
             messages.append(chunk[start:stop])
             position = stop
-        self._partial = bytearray(chunk[position:])
+        self._partial = chunk[position:]
         return messages
 
     def skip_markers(self, count: int) -> int:

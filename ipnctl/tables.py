@@ -33,20 +33,23 @@ def _yes(name: str) -> Callable[[Entry], str]:
     return lambda entry: "yes" if entry.get(name) else "no"
 
 
+def _ports(entry: Entry) -> str:
+    return f"{entry.get('members', '?')}/{entry.get('maxports', '?')}"
+
+
 NETWORKS: Final = (
     _field("PATH", "path"),
     _field("POLICY", "policy"),
     _field("MODE", "mode"),
-    _field("OWNER", "uid", True),
-    _field("GROUP", "gid", True),
+    _field("UID", "uid", True),
     _field("MTU", "mtu", True),
-    Column("PORTS", lambda entry: f"{entry.get('members', '?')}/{entry.get('maxports', '?')}", True),
+    Column("PORTS", _ports, True),
     _field("READERS", "readers", True),
     _field("WRITERS", "writers", True),
-    _field("POOL", "pool", True),
     Column("LOSSLESS", _yes("lossless")),
     Column("PERSISTENT", _yes("persistent")),
 )
+"""The rest of a network is shown by ``net show``; these fit a terminal of 100 columns."""
 
 PORTS: Final = (
     _field("PORT", "port", True),
@@ -79,11 +82,25 @@ def policy_list(policies: Sequence[Entry]) -> str:
 def network(entry: Entry) -> str:
     """Return a network: its options, who holds up its senders, and the table of its ports."""
     ports: Sequence[Entry] = entry.get("ports", ())
-    lines = [render(NETWORKS, [entry]), ""]
+    lines = [summary(entry), ""]
     if (blocker := worst_blocker(ports)) is not None:
         lines.append(f"held up most by port {blocker.get('port')}: {member(blocker)}, {blocker.get('blocked_ms')} ms\n")
     lines.append(render(PORTS, ports) if ports else "nobody is on it")
     return "\n".join(lines)
+
+
+def summary(entry: Entry) -> str:
+    """Return what there is to say of a network apart from its ports, in a few lines."""
+    kind = "lossless" if entry.get("lossless") else "lossy"
+    life = "persistent" if entry.get("persistent") else "ends with its last member"
+    return "\n".join(
+        (
+            f"{printable(entry.get('path'))}: {printable(entry.get('policy'))}, {kind}, {life}",
+            f"  mode {entry.get('mode')}, owner {entry.get('uid')}, group {entry.get('gid')}",
+            f"  mtu {entry.get('mtu')}, pool {entry.get('pool')}, ports {_ports(entry)},"
+            f" readers {entry.get('readers')}, writers {entry.get('writers')}",
+        )
+    )
 
 
 def worst_blocker(ports: Sequence[Entry]) -> Entry | None:
