@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from typing import Any, Final
 
@@ -51,9 +51,10 @@ def create_network(
 
     ``mtu`` in bytes, ``pool`` in messages. ``mode``: the socket file's exact mode (None: 0777 less the
     umask); ``gid``: its group (None: the one the kernel gives it); both are set before anybody can
-    connect. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy that the daemon does
-    not have, EPERM for a group that the caller is not in, and those of ``ipn.bind``.
+    connect. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy number that the daemon does
+    not have (``ValueError`` for such a name), EPERM for a group that the caller is not in, and those of ``ipn.bind``.
     """
+    number = _policy_number(policy, lambda: _ask_daemon("policies", autostart=True))
     creation = Creation(
         mtu=mtu,
         maxports=ports,
@@ -64,7 +65,7 @@ def create_network(
         persistent=True,
         exclusive=True,
     )
-    create.create_network(os.fspath(path), policy_number(policy), creation)[0].close()
+    create.create_network(os.fspath(path), number, creation)[0].close()
 
 
 def show_network(path: StrPath) -> Message:
@@ -89,6 +90,29 @@ def resize_network(path: StrPath, ports: int) -> None:
     Errors: as ``delete_network``; EADDRINUSE when a port beyond the new number is in use.
     """
     _ask(path, "resize", maxports=ports)
+
+
+def set_network(path: StrPath, *, policy: int | str | None = None, ports: int | None = None) -> None:
+    """Change the delivery policy of the live network at ``path``, how many ports it has, or both.
+
+    Errors: as ``resize_network``; EPROTONOSUPPORT for a policy number that its daemon does not have (``ValueError``
+    for such a name), and whatever the new policy refuses with.
+    """
+    fields = {} if ports is None else {"maxports": ports}
+    if policy is not None:
+        fields["policy"] = _policy_number(policy, lambda: _ask(path, "policies"))
+    _ask(path, "set", **fields)
+
+
+def policy_verb(path: StrPath, verb: str, /, **arguments: Any) -> Any:
+    """Have the policy of the network at ``path`` carry out a management request and return its answer.
+
+    Which verbs there are and what they take, each policy says; arguments that are None are left out. Errors:
+    EOPNOTSUPP when the policy has no such verb, EPERM for a change without *x*, those of the policy, and as
+    ``show_network``.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return _ask(path, "policy", verb=verb, arguments=given)
 
 
 def monitor(path: StrPath) -> Generator[Message]:
@@ -137,8 +161,21 @@ def policies() -> list[Message]:
     return list(_ask_daemon("policies"))
 
 
-def _ask_daemon(op: str) -> Any:
-    with closing(open_daemon()) as channel:
+def _policy_number(policy: int | str, known: Callable[[], list[Message]]) -> int:
+    """Return the number of a policy given by number or name; ``known`` asks a daemon for what plug-ins have added.
+
+    ``ValueError`` for a name that it does not know either.
+    """
+    with suppress(ValueError):
+        return policy_number(policy)
+    numbers = {str(row["name"]): int(row["number"]) for row in known()}
+    if policy not in numbers:
+        raise ValueError(f"unknown policy {policy!r}; this ipnd has {', '.join(numbers)}")
+    return numbers[str(policy)]
+
+
+def _ask_daemon(op: str, *, autostart: bool = False) -> Any:
+    with closing(open_daemon(autostart=autostart)) as channel:
         return channel.request(op)[0]
 
 
@@ -167,15 +204,26 @@ def _open_asking(path: StrPath, op: str, **fields: Any) -> tuple[ControlChannel,
     name = os.fspath(path)
     fields["path"] = os.path.abspath(name)
     try:
-        return _asked(open_network(name), op, **fields)
+        channel = open_network(name)
     except (FileNotFoundError, ConnectionRefusedError) as unreachable:
         # Not for EACCES: a directory that keeps the caller out must not be bypassed.
         try:
             channel = open_daemon()
-            channel.path = name
-            return _asked(channel, op, **fields)
         except (FileNotFoundError, ConnectionRefusedError):
             raise unreachable from None
+        channel.path = name
+        return _asked_of_the_daemon(channel, unreachable, op, **fields)
+    return _asked(channel, op, **fields)
+
+
+def _asked_of_the_daemon(
+    channel: ControlChannel, unreachable: OSError, op: str, **fields: Any
+) -> tuple[ControlChannel, Any]:
+    """Ask the daemon about a network whose path leads nowhere; where it knows none such, that is why it is missing."""
+    try:
+        return _asked(channel, op, **fields)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise unreachable from None
 
 
 def _asked(channel: ControlChannel, op: str, **fields: Any) -> tuple[ControlChannel, Any]:

@@ -152,7 +152,7 @@ class Socket:
     @property
     def _plain(self) -> StreamTransport | PacketTransport | None:
         """The transport when receiving is nothing but asking it: neither shut down nor with notices."""
-        return None if self._shutdown["read"] or self._flags["want_oob"] else self._transport
+        return None if self._shutdown["read"] or self._flags["handle_oob"] else self._transport
 
     def _joined(self, path: str, channel: ControlChannel, info: Message) -> None:
         self._path, self._channel = path, channel
@@ -247,7 +247,7 @@ class Socket:
 
         On a node that asked for notices these come first, as ``recv`` gives them.
         """
-        if not self._flags["want_oob"]:
+        if not self._flags["handle_oob"]:
             try:
                 return self._receiver().receive_many(self._deadline(0))
             except ConnectionResetError:
@@ -283,7 +283,7 @@ class Socket:
     def _receiver(self) -> StreamTransport | PacketTransport:
         if self._transport is None:
             raise self._not_connected()
-        if self._shutdown["read"] and not self._flags["want_oob"] and not self._transport.ended():
+        if self._shutdown["read"] and not self._flags["handle_oob"] and not self._transport.ended():
             text = f"receiving on {self._path} is shut down (or its mode gives you no r)"
             raise BrokenPipeError(errno.EPIPE, text, self._path)
         return self._transport
@@ -293,7 +293,7 @@ class Socket:
             raise OSError(errno.EOPNOTSUPP, f"receive flags {flags:#x} are not supported", self._path)
         transport, deadline = self._receiver(), self._deadline(flags)
         try:
-            if self._flags["want_oob"]:
+            if self._flags["handle_oob"]:
                 return self._receive_notice_first(transport, deadline)
             return transport.receive(deadline) or b"", 0
         except ConnectionResetError:
@@ -461,7 +461,7 @@ class Socket:
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while messages := transport.receive_many(NOW):
                 self._stale_markers -= sum(not m for m in messages)
-        if self._flags["want_oob"] and self._stale_markers < 0:
+        if self._flags["handle_oob"] and self._stale_markers < 0:
             # The notices of markers just discarded are still to come: recv finds them without a marker.
             self._stale_markers = 0
 

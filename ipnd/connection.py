@@ -31,6 +31,8 @@ LAST_NOTICES_SECONDS: Final = 1.0
 """… and so long for the notifications that wait when its network ends."""
 MAX_NOTICES: Final = 256
 """Notifications waiting for a client; more are dropped, as a lossy network drops messages."""
+OOB_EVENTS: Final = ("numnodes", "oob")
+"""Notifications that a program receives as out-of-band messages, and that a marker on its data socket announces."""
 READ_SIZE: Final = 16 * 1024
 
 
@@ -153,7 +155,7 @@ class Connection:
             async with self._sending:
                 # The marker goes first: who has the notice can be sure that its marker is there to be taken.
                 port = self._session.port
-                if port is not None and port.want_oob and port.link is not None and "numreaders" in notice:
+                if port is not None and port.handle_oob and port.link is not None and notice.get("event") in OOB_EVENTS:
                     port.link.send_marker()
                 await self._send_all(encode_message(notice))
 

@@ -31,12 +31,12 @@ from ipn.rendezvous import short_address
 from . import state, systemd
 from .access import Peer
 from .connection import Connection
-from .errors import PeerFault, PolicyFault
+from .errors import PeerFault
 from .gateways.door import Door
 from .network import Network, Options
 from .plane.links import Link
 from .plane.plane import EventHandler, Plane
-from .policies.registry import policy_class
+from .policies.registry import load_entry_points, policy_class
 
 log = logging.getLogger("ipnd")
 
@@ -83,6 +83,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve. Raises ``AlreadyRuns``, or ``OSError`` when the control socket cannot be had."""
         _raise_descriptor_limit()
+        load_entry_points()
         with _lock_of(self.settings.control), _control_listener(self.settings.control) as listener:
             gc.freeze()
             async with trio.open_nursery() as nursery:
@@ -117,7 +118,15 @@ class Daemon:
             raise FileExistsError(errno.EEXIST, f"this ipnd already has the network {path}")
         listener.listen(BACKLOG)
         network = Network(
-            self.plane, path, listener, name_fd, chosen(), options, persistent=persistent, on_end=self._ended
+            self.plane,
+            path,
+            listener,
+            name_fd,
+            chosen,
+            options,
+            persistent=persistent,
+            on_end=self._ended,
+            on_change=self.save,
         )
         self.networks[network.key] = network
 
@@ -136,13 +145,13 @@ class Daemon:
 
     def _join_raw(self, sock: socket.socket, peer: Peer, network: Network) -> None:
         try:
-            network.join("raw", peer, lambda: sock)
+            port = network.join("raw", peer, lambda: sock)
         except OSError as refusal:
             sock.close()
             self._log_refusal(network, peer, refusal)
             return
         network.take_socket()
-        network.members_changed()
+        network.joined(port)
 
     def _log_refusal(self, network: Network, peer: Peer, refusal: OSError) -> None:
         """Log a raw member turned away; at most one line a second and network, with the number left out."""
@@ -178,7 +187,8 @@ class Daemon:
             try:
                 policy_class(saved.policy)
                 listener, name_fd = state.recreate(saved)
-                self.add_network(saved.path, listener, name_fd, saved.policy, saved.options, persistent=True)
+                network = self.add_network(saved.path, listener, name_fd, saved.policy, saved.options, persistent=True)
+                network.runner.hook("restore", saved.policy_state)
             except OSError as error:
                 log.error("the persistent network %s cannot be made again: %s", saved.path, error.strerror)
                 self._unrestored.append(saved)
@@ -201,21 +211,17 @@ class Daemon:
             self._last_activity.set()
 
     def _on_fault(self, handler: EventHandler, error: Exception) -> None:
-        """Decide who ends for an exception in the plane: the member, the network, or (our own bug) the daemon."""
+        """Decide who ends for an exception in the plane: the member, or (our own bug) the daemon."""
         link = getattr(handler, "__self__", None)
         if not isinstance(link, Link):
             raise error
         network = next((n for n in self.networks.values() if n.delivery is link.delivery), None)
         if network is None:
             raise error
-        if isinstance(error, PeerFault):
-            log.warning("%s on port %d of %s is put out: it %s", link.port.peer, link.port.number, network.path, error)
-            network.leave(link.port, str(error))
-        elif isinstance(error, PolicyFault):
-            log.error("network %s ends: %s", network.path, error)
-            network.end(str(error))
-        else:
+        if not isinstance(error, PeerFault):
             raise error
+        log.warning("%s on port %d of %s is put out: it %s", link.port.peer, link.port.number, network.path, error)
+        network.leave(link.port, str(error))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -25,10 +25,14 @@ from . import access
 from .access import Peer
 from .ownership import acting_as
 from .plane.delivery import Delivery
-from .plane.links import Link, PacketLink, StreamLink
+from .plane.links import Link
+from .plane.packet import PacketLink
 from .plane.plane import Plane
 from .plane.port import Port
+from .plane.stream import StreamLink
+from .policies import registry
 from .policies.base import Policy
+from .policy_runner import PolicyRunner
 
 if TYPE_CHECKING:
     from .session import Session
@@ -66,14 +70,14 @@ class Network:
         path: str,
         listener: socket.socket,
         name_fd: int,
-        policy: Policy,
+        policy: type[Policy],
         options: Options,
         *,
         persistent: bool,
         on_end: Callable[[Network], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.created_as = path
-        self.policy = policy
         self.options = options
         self.persistent = persistent
         self.listener = listener
@@ -82,23 +86,33 @@ class Network:
         self.sockets = 0
         self.ended = False
         self.refused = 0
-        self._plane = plane
+        self.plane = plane
         self._on_end = on_end
+        self._on_change = on_change
         self._readers = self._writers = 0
         self._watchers: list[Callable[[dict[str, Any]], None]] = []
         self.sessions: set[Session] = set()
+        self._leaving: set[Port] = set()
         info = os.fstat(name_fd)
         self.key = (info.st_dev, info.st_ino)
-        self.abstract = _listen_abstract(info, path)
+        self.runner = PolicyRunner(self, policy)
+        self.runner.hook("newnet")
         self.delivery = Delivery(
             plane,
             mtu=options.mtu,
             pool=options.pool,
             lossless=options.lossless,
-            route_of=self._route_of,
+            rules=self.runner,
             leave=self.leave,
             half_closed=self._half_closed,
         )
+        registry.take(policy)
+        self.abstract = _listen_abstract(info, path)
+
+    @property
+    def policy(self) -> Policy:
+        """The delivery policy."""
+        return self.runner.policy
 
     # -- its name ----------------------------------------------------------------------------------------------------
 
@@ -162,8 +176,8 @@ class Network:
         if not receive and not send:
             text = f"{self.path} gives {peer} neither r nor w of what it asked for (it has: {granted})"
             raise PermissionError(errno.EACCES, text)
-        number = self.policy.newport(wanted, self.ports, self.options.maxports)
-        if not 0 <= number < self.options.maxports or number in self.ports:
+        number = self.runner.hook("newport", wanted)
+        if not isinstance(number, int) or not 0 <= number < self.options.maxports or number in self.ports:
             if wanted >= 0:
                 why = "taken" if wanted in self.ports else f"beyond the {self.options.maxports} ports of the network"
                 raise OSError(errno.EADDRNOTAVAIL, f"port {wanted} of {self.path} is {why}")
@@ -171,21 +185,31 @@ class Network:
             raise OSError(errno.EADDRNOTAVAIL, text)
         port = Port(number, kind, peer, reader=receive, writer=send)
         port.description = description
-        port.link = LINKS[kind](self._plane, sock_for(), self.delivery, port)
+        port.link = LINKS[kind](self.plane, sock_for(), self.delivery, port)
         self.delivery.admit(port.link)
         self.ports[number] = port
         self._announce({"event": "join", **port.show(time.monotonic_ns())})
         return port
 
+    def joined(self, port: Port) -> None:
+        """The member is complete: the others, and the policy, may know of it."""
+        self.members_changed()
+        self.runner.notice("postnewport", port.number)
+
     def leave(self, port: Port, why: str = "left") -> None:
         """Take a member out and close its data socket. Raw members take their socket with them."""
-        if self.ports.get(port.number) is not port or port.link is None:
+        if self.ports.get(port.number) is not port or port.link is None or port in self._leaving:
             return
+        self._leaving.add(port)
+        self.runner.notice("predelport", port.number)
+        self.runner.settle()
+        self._leaving.discard(port)
         del self.ports[port.number]
         self.delivery.forget(port.link)
         port.link.close()
         self._announce({"event": "leave", "why": why, **port.show(time.monotonic_ns())})
         port.link = None
+        self.runner.notice("delport", port.number)
         self.members_changed()
         if port.session is not None:
             port.session.port_left()
@@ -203,8 +227,7 @@ class Network:
 
     def members_changed(self) -> None:
         """Who receives or sends has changed: decisions are made anew, and who asked is told of the numbers."""
-        for port in self.ports.values():
-            port.route = None
+        self.runner.invalidate()
         self.delivery.routes_changed()
         readers = sum(port.reader for port in self.ports.values())
         writers = sum(port.writer for port in self.ports.values())
@@ -213,14 +236,15 @@ class Network:
         self._readers, self._writers = readers, writers
         notice = {"event": "numnodes", "numreaders": readers, "numwriters": writers}
         for port in self.ports.values():
-            if port.want_oob and port.session is not None:
+            if port.handle_oob and port.want_oob and port.session is not None:
                 port.session.notify(notice)
         self._announce(notice)
 
-    def _route_of(self, port: Port) -> tuple[Link, ...]:
-        readers = [number for number, other in self.ports.items() if other.reader]
-        chosen = (self.ports[number].link for number in self.policy.receivers(port.number, readers))
-        return tuple(link for link in chosen if link is not None)
+    def notify_port(self, number: int, data: bytes) -> None:
+        """Give a member that handles such an out-of-band message of the policy's own."""
+        port = self.ports.get(number)
+        if port is not None and port.handle_oob and port.session is not None:
+            port.session.notify({"event": "oob", "hex": data.hex()})
 
     # -- managing ----------------------------------------------------------------------------------------------------
 
@@ -230,9 +254,46 @@ class Network:
         if beyond:
             text = f"port {beyond[0]} of {self.path} is in use, so it cannot shrink to {maxports}"
             raise OSError(errno.EADDRINUSE, text)
-        if not self.policy.resize(self.options.maxports, maxports):
-            raise OSError(errno.EPERM, f"the policy {self.policy.name} refuses {maxports} ports on {self.path}")
-        self.options.maxports = maxports
+        self.runner.hook("resizenet", self.options.maxports, maxports)
+        self.options.maxports = self.runner.maxports = maxports
+        self.runner.invalidate()
+
+    def set_policy(self, policy: type[Policy]) -> None:
+        """Change the policy of the live network, if the new one takes every member on the port it has.
+
+        ``OSError`` when it refuses; then nothing has changed.
+        """
+        old, new = self.runner, PolicyRunner(self, policy)
+        new.hook("newnet")
+        for number in sorted(self.ports):
+            # The ports are all there already, and so taken: the new policy is asked for exactly these.
+            if not new.takes_over(number):
+                new.hook("delnet")
+                text = f"the policy {policy.name} does not take the member on port {number} of {self.path}"
+                raise OSError(errno.EADDRNOTAVAIL, text)
+        self.runner = self.delivery.rules = new
+        registry.take(policy)
+        registry.release(type(old.policy))
+        old.notice("delnet")
+        self.members_changed()
+        for number in sorted(self.ports):
+            new.notice("postnewport", number)
+
+    def policy_verb(self, peer: Peer, name: str, arguments: dict[str, Any]) -> Any:
+        """Carry out a management request of the policy. EPERM when it needs x, which ``peer`` has not."""
+        function, needs_manage = self.runner.verb(name)
+        if needs_manage:
+            self.require_manage(peer)
+        result = self.runner.hook_function(name, function, arguments)
+        if needs_manage:
+            self.runner.invalidate()
+            self.configuration_changed()
+        return result
+
+    def configuration_changed(self) -> None:
+        """What is kept with a persistent network is another now."""
+        if self.persistent:
+            self._on_change()
 
     def show(self, *, ports: bool = True) -> dict[str, Any]:
         """Return the network as ``net show --json`` prints it."""
@@ -254,6 +315,8 @@ class Network:
             "members": len(self.ports),
             "refused": self.refused,
             "pending": self.delivery.pending,
+            "drops": dict(self.runner.drops),
+            "policy_state": self.runner.hook("show"),
         }
         if ports:
             shown["ports"] = [self.ports[number].show(now) for number in sorted(self.ports)]
@@ -289,6 +352,8 @@ class Network:
         if not keep_file:
             self._remove_file()
         self._on_end(self)
+        self.runner.notice("delnet")
+        registry.release(type(self.policy))
         for port in list(self.ports.values()):
             self.leave(port, "network ended")
         self._announce({"event": "end", "why": why})

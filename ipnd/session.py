@@ -36,13 +36,15 @@ from .fields import take_bool, take_int, take_text, take_value
 from .network import Network, Options
 from .plane.links import SEND_BUFFER
 from .plane.port import Port
-from .policies.registry import POLICIES
+from .policies.registry import policies, policy_class
 
 if TYPE_CHECKING:
     from .daemon import Daemon
 
 PATH_MAX: Final = 4096
 """Longest path accepted, in bytes (limits.h)."""
+MAX_OPTION: Final = 16 * 1024
+"""Longest value of a policy's option, in bytes."""
 
 
 class State(Enum):
@@ -202,12 +204,12 @@ class Session:
         if not port.writer:
             ours.shutdown(socket.SHUT_RD)  # the kernel tells a member that sends nevertheless: EPIPE
         port.session = self
-        port.want_oob = handle_oob and want_oob
+        port.handle_oob, port.want_oob = handle_oob, want_oob
         self.port = port
         if self.state is State.UNBOUND:
             network.take_socket()
         self.state = State.CONNECTED
-        network.members_changed()
+        network.joined(port)
         self.reply_fds.append(theirs.detach())
         return {**self._options(message), "port": port.number, "rights": port.rights}
 
@@ -241,7 +243,8 @@ class Session:
         self._own_port().description = take_text(message, "descr", IPN_DESCRLEN)
 
     def _oob(self, message: Message) -> None:
-        self._own_port().want_oob = take_bool(message, "handle_oob") and take_bool(message, "want_oob")
+        port = self._own_port()
+        port.handle_oob, port.want_oob = take_bool(message, "handle_oob"), take_bool(message, "want_oob")
 
     def _own_port(self) -> Port:
         if self.port is None or self.port.link is None:
@@ -253,14 +256,22 @@ class Session:
             raise OSError(errno.ECONNRESET, "the network is gone")
         return self.network
 
-    def _policy_option(self, message: Message) -> None:
-        take_int(message, "option", 0, 1 << 31)
-        raise OSError(errno.EOPNOTSUPP, f"the policy {self._network().policy.name} has no options")
+    def _setsockopt(self, message: Message) -> None:
+        option = take_int(message, "option", -(1 << 31), (1 << 31) - 1)
+        self._network().runner.hook("setsockopt", self._port_number(), option, take_value(message, "value"))
 
-    def _ioctl(self, message: Message) -> None:
-        request = take_int(message, "request", 0, 1 << 32)
-        take_value(message, "value")
-        raise OSError(errno.EOPNOTSUPP, f"the policy {self._network().policy.name} has no ioctl {request:#x}")
+    def _getsockopt(self, message: Message) -> Any:
+        option = take_int(message, "option", -(1 << 31), (1 << 31) - 1)
+        length = take_int(message, "length", 0, MAX_OPTION, 0)
+        return _as_json(self._network().runner.hook("getsockopt", self._port_number(), option, length))
+
+    def _ioctl(self, message: Message) -> Any:
+        request = take_int(message, "request", 0, (1 << 32) - 1)
+        argument = take_value(message, "value")
+        return _as_json(self._network().runner.hook("ioctl", self._port_number(), request, argument))
+
+    def _port_number(self) -> int:
+        return self.port.number if self.port is not None else -1
 
     # -- managing ----------------------------------------------------------------------------------------------------
 
@@ -306,8 +317,26 @@ class Session:
         network.sessions.add(self)
         return network.show()
 
+    def _policy_verb(self, message: Message) -> Any:
+        network = self._target(message)
+        if not any(network.rights(self.peer)):
+            raise PermissionError(errno.EACCES, f"{network.path} gives {self.peer} no permission at all")
+        arguments = message.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise OSError(errno.EINVAL, "policy: 'arguments' must be an object")
+        return network.policy_verb(self.peer, take_text(message, "verb", 64), arguments)
+
+    def _set(self, message: Message) -> None:
+        network = self._target(message)
+        network.require_manage(self.peer)
+        if "maxports" in message:
+            network.resize(take_int(message, "maxports", 1, MAX_NUMNODES))
+        if "policy" in message:
+            network.set_policy(policy_class(take_int(message, "policy", 1, IPN_MAX_PROTO)))
+        self._daemon.save()
+
     def _policies(self, message: Message) -> list[Message]:
-        return [{"number": p.number, "name": p.name} for p in POLICIES.values()]
+        return [{"number": number, "name": policy.name} for number, policy in policies()]
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -334,6 +363,11 @@ class Session:
             network.release_socket()
 
 
+def _as_json(value: object) -> Any:
+    """Return an option's value for the wire: a number, or bytes in hexadecimal."""
+    return {"hex": bytes(value).hex()} if isinstance(value, (bytes, bytearray)) else value
+
+
 DATA_KINDS: Final = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET}
 
 OPS: Final[dict[str, tuple[frozenset[State], bool, Callable[[Session, Message], Any]]]] = {
@@ -346,13 +380,15 @@ OPS: Final[dict[str, tuple[frozenset[State], bool, Callable[[Session, Message], 
     "shutdown": (frozenset({State.CONNECTED}), True, Session._shutdown),
     "describe": (frozenset({State.CONNECTED}), True, Session._describe),
     "oob": (frozenset({State.CONNECTED}), True, Session._oob),
-    "setsockopt": (JOINED, True, Session._policy_option),
-    "getsockopt": (JOINED, True, Session._policy_option),
+    "setsockopt": (JOINED, True, Session._setsockopt),
+    "getsockopt": (JOINED, True, Session._getsockopt),
     "ioctl": (JOINED, True, Session._ioctl),
     "show": (ANY, False, Session._show),
     "list": (ANY, False, Session._list),
     "resize": (ANY, False, Session._resize),
     "delete": (ANY, False, Session._delete),
     "monitor": (ANY, False, Session._monitor),
+    "policy": (ANY, False, Session._policy_verb),
+    "set": (ANY, False, Session._set),
     "policies": (ANY, False, Session._policies),
 }

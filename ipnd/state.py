@@ -42,6 +42,7 @@ class SavedNetwork:
     mode: int
     uid: int
     gid: int
+    policy_state: dict[str, Any] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, network: Network) -> SavedNetwork:
@@ -57,6 +58,7 @@ class SavedNetwork:
             mode=file.mode,
             uid=file.uid,
             gid=file.gid,
+            policy_state=network.runner.hook("state"),
         )
 
     @property
@@ -106,7 +108,7 @@ def load(path: Path) -> list[SavedNetwork]:
 def _checked(saved: SavedNetwork) -> SavedNetwork:
     for field in attrs.fields(SavedNetwork):
         value = getattr(saved, field.name)
-        expected = str if field.name == "path" else int
+        expected = {"path": str, "policy_state": dict}.get(field.name, int)
         if type(value) is not expected:
             raise ValueError(f"{field.name} is {value!r}")
     return saved

@@ -14,13 +14,14 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ipn.framing import PREFIX
+from ipn.framing import LENGTH, PREFIX
 
 from .batch import Ends
 from .links import ATOMIC, Claim, Link
 from .port import Port
+from .routes import Bundle, Route, Span, spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +40,34 @@ EARN_BY_TIME: Final = 64
 """A receiver that takes anything at all earns one part in so many of the time that passes."""
 HELD_BYTES: Final = 1024 * 1024
 """Most bytes beyond the pool that may wait in one queue while senders are held for it."""
+MAX_DEPTH: Final = 8
+"""Hops over cables and injections after which a frame is dropped, so that loops end (AF_IPN: "like EMLINK")."""
+ASK_EACH: Final = Route(ask=True)
+"""The route of every frame under a policy that declares no key."""
+
+
+class Rules(Protocol):
+    """What a network's delivery asks: the policy, in the plane's terms."""
+
+    @property
+    def key_bytes(self) -> int | None:
+        """Leading bytes of a frame that decisions depend on; 0: only the port; None: each frame is its own case."""
+
+    def resolve(self, port: Port, head: bytes) -> Route:
+        """Decide on all frames from ``port`` that begin with ``head``, and remember it in ``port.known``."""
+
+    def ask(self, port: Port, frame: bytes, depth: int) -> Route:
+        """Decide on one frame."""
+
+    def drop(self, reason: str, frames: int) -> None:
+        """Count frames that nobody gets."""
+
+    def settle(self) -> None:
+        """Do what the policy asked for besides answering."""
 
 
 class Delivery:
-    """The data plane of one network. ``route_of`` gives a port's receivers, ``leave`` takes a port out."""
+    """The data plane of one network. ``leave`` takes a port out, ``half_closed`` hears of a direction that ended."""
 
     def __init__(
         self,
@@ -51,7 +76,7 @@ class Delivery:
         mtu: int,
         pool: int,
         lossless: bool,
-        route_of: Callable[[Port], tuple[Link, ...]],
+        rules: Rules,
         leave: Callable[[Port, str], None],
         half_closed: Callable[[Port], None],
     ) -> None:
@@ -59,8 +84,8 @@ class Delivery:
         self.mtu = mtu
         self.pool = pool
         self.lossless = lossless
+        self.rules = rules
         self.pending = 0
-        self._route_of = route_of
         self._leave = leave
         self._half_closed = half_closed
         self._blocked: deque[Link] = deque()
@@ -70,28 +95,121 @@ class Delivery:
     def forward(self, source: Link, view: memoryview, ends: Ends) -> None:
         """Deliver a run of frames from ``source``."""
         port = source.port
-        route = port.route
-        if route is None:
-            route = port.route = self._route_of(port)
         count = len(ends)
         port.rx_frames += count
         port.rx_bytes += len(view) - count * PREFIX
         self.plane.traffic = count
-        if not self.lossless:
-            for link in route:
-                taken = 0 if link.queue else link.write(view, ends)
-                if taken < count:
-                    self._overflow(source, link, view, ends, taken)
-        elif source.backlog is not None:
-            data, old = source.backlog
-            shift = len(data)
-            source.backlog = data + bytes(view), [*old, *(end + shift for end in ends)]
-        elif route:
-            self._forward_lossless(source, route, view, ends)
+        if self.lossless:
+            if source.backlog is None:
+                self._forward_lossless(source, view, ends)
+            else:
+                data, old = source.backlog
+                shift = len(data)
+                source.backlog = data + bytes(view), [*old, *(end + shift for end in ends)]
+        else:
+            route = port.route
+            if route is None:
+                self._forward_lossy(source, view, ends)
+            else:
+                self._send_lossy(source, route.links, view, ends)
         if self._dead:
             self.bury()
 
+    def inject(self, port: Port, frame: bytes, depth: int) -> None:
+        """Let one frame enter as if ``port`` had sent it, ``depth`` hops from where it began.
+
+        A lossless network does not wait for it: what it takes beyond the pool is the policy's own doing.
+        """
+        if depth > MAX_DEPTH:
+            self.rules.drop("hop limit", 1)
+            return
+        route = self.rules.ask(port, frame, depth)
+        if route.reason is not None:
+            self.rules.drop(route.reason, 1)
+        for links, edit in ((route.links, None), *route.changed):
+            self.send(links, frame if edit is None else edit(frame))
+
+    def send(self, links: tuple[Link, ...], frame: bytes) -> None:
+        """Send one frame to some members, waiting for nobody."""
+        if not 0 < len(frame) <= self.mtu:
+            self.rules.drop("longer than the mtu", 1)
+            return
+        data = LENGTH.pack(len(frame)) + frame
+        view, ends = memoryview(data), (len(data),)
+        if self.lossless:
+            self._deliver_lossless(links, view, ends)
+            return
+        for link in links:
+            if not link.queue and link.write(view, ends):
+                continue
+            if link.queued < self.pool:
+                link.enqueue(data, ends)
+            else:
+                link.port.dropped += 1
+
+    def _spans(self, source: Link, view: memoryview, ends: Ends) -> list[Span]:
+        """Return which frames of a run go which way."""
+        port, octets = source.port, self.rules.key_bytes
+        if octets is None:
+            return [(ASK_EACH, 0, len(ends))]
+        if octets == 0:
+            route = port.known.get(b"") or self.rules.resolve(port, b"")
+            if route.plain:
+                port.route = route
+            return [(route, 0, len(ends))]
+        return spans(view, ends, octets, port.known, lambda head: self.rules.resolve(port, head))
+
+    def _changed(self, source: Link, route: Route, frame: bytes) -> list[tuple[tuple[Link, ...], bytes]]:
+        """Return who gets what for one frame on a route that is not plain."""
+        if route.ask:
+            route = self.rules.ask(source.port, frame, 0)
+        if route.reason is not None:
+            self.rules.drop(route.reason, 1)
+            return []
+        sent = [(route.links, frame)] if route.links else []
+        for links, edit in route.changed:
+            edited = edit(frame)
+            if 0 < len(edited) <= self.mtu:
+                sent.append((links, edited))
+            else:
+                self.rules.drop("longer than the mtu", 1)
+        return sent
+
     # -- lossy -----------------------------------------------------------------------------------------------------
+
+    def _forward_lossy(self, source: Link, view: memoryview, ends: Ends) -> None:
+        found = self._spans(source, view, ends)
+        if len(found) == 1 and found[0][0].plain:
+            self._send_lossy(source, found[0][0].links, view, ends)
+            return
+        bundles: dict[Link, Bundle] = {}
+        for route, first, upto in found:
+            start = ends[first - 1] if first else 0
+            if route.plain:
+                for link in route.links:
+                    bundle = bundles.get(link)
+                    if bundle is None:
+                        bundle = bundles[link] = Bundle()
+                    bundle.add(view, start, ends, first, upto)
+            elif route.reason is not None:
+                self.rules.drop(route.reason, upto - first)
+            else:
+                for index in range(first, upto):
+                    end = ends[index]
+                    for links, frame in self._changed(source, route, bytes(view[start + PREFIX : end])):
+                        for link in links:
+                            bundles.setdefault(link, Bundle()).add_frame(frame)
+                    start = end
+        for link, bundle in bundles.items():
+            self._send_lossy(source, (link,), bundle.data(), bundle.ends)
+        self.rules.settle()
+
+    def _send_lossy(self, source: Link, links: tuple[Link, ...], view: memoryview, ends: Ends) -> None:
+        count = len(ends)
+        for link in links:
+            taken = 0 if link.queue else link.write(view, ends)
+            if taken < count:
+                self._overflow(source, link, view, ends, taken)
 
     def _overflow(self, source: Link, link: Link, view: memoryview, ends: Ends, taken: int) -> None:
         """``link`` took only ``taken`` frames: queue the rest, wait for it a moment, or drop."""
@@ -174,26 +292,79 @@ class Delivery:
 
     # -- lossless --------------------------------------------------------------------------------------------------
 
-    def _forward_lossless(self, source: Link, route: tuple[Link, ...], view: memoryview, ends: Ends) -> None:
+    def _forward_lossless(self, source: Link, view: memoryview, ends: Ends) -> None:
         """Deliver as many frames as receivers and pool take; keep the rest as the source's backlog."""
+        found = self._spans(source, view, ends)
+        done = self._all_at_once(found, view, ends)
+        for route, first, upto in found if done == 0 else ():
+            start = ends[first - 1] if first else 0
+            if route.plain:
+                frames = [end - start for end in ends[first:upto]] if start else ends[:upto]
+                done += self._run_lossless(route.links, view[start : ends[upto - 1]], frames)
+            elif route.reason is not None:
+                self.rules.drop(route.reason, upto - first)
+                done += upto - first
+            else:
+                done += self._change_lossless(source, route, view, ends, first, upto)
+            if done < upto:
+                self._block(source, route, view, ends, done)
+                break
+        self.rules.settle()
+
+    def _all_at_once(self, found: list[Span], view: memoryview, ends: Ends) -> int:
+        """Deliver a batch of several routes, one write a receiver, if all surely have room; return the frames done."""
+        if len(found) < 2 or not all(route.plain for route, _, _ in found):
+            return 0
+        bundles: dict[Link, Bundle] = {}
+        for route, first, upto in found:
+            start = ends[first - 1] if first else 0
+            for link in route.links:
+                bundles.setdefault(link, Bundle()).add(view, start, ends, first, upto)
+        if any(bundle.size > link.room() for link, bundle in bundles.items()):
+            return 0
+        for link, bundle in bundles.items():
+            self._deliver_lossless((link,), bundle.data(), bundle.ends)
+        return len(ends)
+
+    def _change_lossless(
+        self, source: Link, route: Route, view: memoryview, ends: Ends, first: int, upto: int
+    ) -> int:
+        """Deliver frames that the policy changes, one by one while the pool has room; return how many."""
+        start = ends[first - 1] if first else 0
+        for index in range(first, upto):
+            if self.pending >= self.pool:
+                return index - first
+            end = ends[index]
+            for links, frame in self._changed(source, route, bytes(view[start + PREFIX : end])):
+                data = LENGTH.pack(len(frame)) + frame
+                self._deliver_lossless(links, memoryview(data), (len(data),))
+            start = end
+        return upto - first
+
+    def _block(self, source: Link, route: Route, view: memoryview, ends: Ends, done: int) -> None:
+        """Keep what did not go, and do not read from the source until the pool has room."""
+        start = ends[done - 1] if done else 0
+        source.backlog = bytes(view[start:]), [end - start for end in ends[done:]]
+        self._blocked.append(source)
+        source.update_interest()
+        self._blame(route.links)
+
+    def _run_lossless(self, links: tuple[Link, ...], view: memoryview, ends: Ends) -> int:
+        """Deliver a run to ``links`` as far as they and the pool take it; return the frames done."""
         done, start, count = 0, 0, len(ends)
-        while done < count:
-            room = min(link.room() for link in route)
+        while done < count and links:
+            room = min(link.room() for link in links)
             upto = bisect_right(ends, start + room, done) if room else done
             if upto == done:
                 left = self.pool - self.pending
                 if left <= 0:
-                    break
+                    return done
                 upto = min(done + left, max(bisect_right(ends, start + ATOMIC, done), done + 1))
             stop = ends[upto - 1]
             piece = [end - start for end in ends[done:upto]] if start else ends[:upto]
-            self._deliver_lossless(route, view[start:stop], piece)
+            self._deliver_lossless(links, view[start:stop], piece)
             done, start = upto, stop
-        if done < count:
-            source.backlog = bytes(view[start:]), [end - start for end in ends[done:]]
-            self._blocked.append(source)
-            source.update_interest()
-            self._blame(route)
+        return count
 
     def _deliver_lossless(self, route: tuple[Link, ...], view: memoryview, ends: Ends) -> None:
         claim: Claim | None = None
@@ -236,10 +407,7 @@ class Delivery:
                 continue
             data, ends = source.backlog
             source.backlog = None
-            port = source.port
-            route = port.route = port.route if port.route is not None else self._route_of(port)
-            if route:
-                self._forward_lossless(source, route, memoryview(data), ends)
+            self._forward_lossless(source, memoryview(data), ends)
             if source.backlog is None:
                 self._go_on(source)
         self.bury()

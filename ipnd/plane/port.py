@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ipnd.access import Peer
 
     from .links import Link
+    from .routes import Route
 
 
 class Port:
@@ -18,7 +19,9 @@ class Port:
         "blocked_since",
         "description",
         "dropped",
+        "handle_oob",
         "kind",
+        "known",
         "link",
         "number",
         "oversize",
@@ -28,6 +31,7 @@ class Port:
         "rx_bytes",
         "rx_frames",
         "session",
+        "tentative",
         "tx_bytes",
         "tx_frames",
         "want_oob",
@@ -41,13 +45,27 @@ class Port:
         self.description = ""
         self.reader = reader
         self.writer = writer
-        self.want_oob = False
+        self.handle_oob = self.want_oob = False
         self.session: Any = None
         self.link: Link | None = None
-        self.route: tuple[Link, ...] | None = None
+        self.route: Route | None = None
+        self.known: dict[bytes, Route] = {}
+        self.tentative: list[bytes] = []
         self.rx_frames = self.rx_bytes = self.tx_frames = self.tx_bytes = 0
         self.dropped = self.oversize = 0
         self.blocked_ns = self.blocked_since = 0
+
+    def forget_routes(self) -> None:
+        """Forget what was decided on this member's frames."""
+        self.route = None
+        self.known.clear()
+        self.tentative.clear()
+
+    def forget_tentative(self) -> None:
+        """Forget the decisions that what was learned may have changed."""
+        for key in self.tentative:
+            self.known.pop(key, None)
+        self.tentative.clear()
 
     @property
     def rights(self) -> str:

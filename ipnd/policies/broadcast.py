@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from ipn.abi import IPN_BROADCAST
 
-from .base import Policy
+from .base import Decision, Policy
 
 
 class Broadcast(Policy):
-    """Deliver to all readers but the source."""
+    """Deliver to all readers but the source; the content is nobody's business."""
 
     number = IPN_BROADCAST
     name = "broadcast"
+    key_bytes = 0
 
-    def receivers(self, source: int, readers: Collection[int]) -> Collection[int]:
-        """Return all readers but the source."""
-        return [port for port in readers if port != source]
+    def decide(self, source: int, head: bytes) -> Decision:
+        """Answer with all readers but the source."""
+        return [port for port in self.net.readers() if port != source]
