@@ -15,6 +15,8 @@ from peers import Starter, ipn_network, vde_switch
 from traffic import frames, round_trips
 
 HUB: Final = "vde_switch -hub"
+SWITCH: Final = "vde_switch"
+LEARNED: Final = "ipn, 10,000 learned"
 LOSSY: Final = "ipn"
 LOSSLESS: Final = "ipn lossless"
 
@@ -120,5 +122,38 @@ def _hub_cases() -> Iterator[Case]:
             yield _messages(size, receivers)
 
 
-PARTS: Final[dict[str, tuple[Case, ...]]] = {"hub": tuple(_hub_cases())}
+# -- part "switch": issue 3 ----------------------------------------------------------------------------------------
+
+
+def _flows(size: int, flows: int, rate: float | None) -> Case:
+    sides = {
+        SWITCH: frames(vde_switch(), size, flows, flows=True),
+        LOSSY: frames(ipn_network(policy="vdeswitch"), size, flows, flows=True),
+        LOSSLESS: frames(ipn_network(policy="vdeswitch", lossless=True), size, flows, flows=True),
+    }
+    many = "one flow" if flows == 1 else f"{flows} flows interleaved"
+    what = f"switch, {size} bytes, {many}"
+    bars = () if rate is None else (
+        Bar(f"{what}: delivered", LOSSY, "rate", "ratio", at_least=rate, unit="× vde_switch"),
+        Bar(f"{what}: lost", LOSSY, "lost", at_most=0.0, unit="%"),
+        Bar(f"{what}: reordered", LOSSY, "reordered", at_most=0, unit="frames"),
+    )
+    return Case(f"switch-{size}-{flows}", "frames", f"{size} bytes, {many}", sides, bars)
+
+
+def _switch_cases() -> Iterator[Case]:
+    yield _flows(1500, 1, 2.2)
+    yield _flows(1500, 4, 1.5)
+    yield _flows(64, 1, 2.0)
+    yield _flows(64, 4, None)
+    start = ipn_network(policy="vdeswitch")
+    sides = {LOSSY: frames(start, 1500, 1, flows=True), LEARNED: frames(start, 1500, 1, flows=True, learned=10_000)}
+    bar = Bar("10,000 learned addresses: delivered", LEARNED, "rate", "ratio", at_least=0.95, unit="× without")
+    yield Case("switch-learned", "frames", "1500 bytes, one flow", sides, (bar,))
+    trips = {SWITCH: round_trips(vde_switch(), 98), LOSSY: round_trips(start, 98)}
+    p50 = Bar("switch, round trip of 98 bytes, p50", LOSSY, "p50", "ratio", at_most=0.9, unit="× vde_switch")
+    yield Case("switch-ping", "round trip", "98 bytes, placed by the kernel", trips, (p50,))
+
+
+PARTS: Final[dict[str, tuple[Case, ...]]] = {"hub": tuple(_hub_cases()), "switch": tuple(_switch_cases())}
 """Part of the report (what --part selects, and the markers in docs/benchmarks.md name) → its cases."""

@@ -5,6 +5,7 @@
  *                                                  beginning at SIGUSR1
  *   load KIND ADDRESS recv [ID]                    until SIGTERM; ID: announce that MAC at first and at SIGUSR1
  *   load KIND ADDRESS stuck                        joins and never reads
+ *   load KIND ADDRESS fill COUNT ID                announces COUNT addresses of its own, then reads and forgets
  *   load KIND ADDRESS ping SIZE COUNT | pong
  *
  * Announcing is for learning switches, and again when all have joined: vde_switch forgets its addresses whenever
@@ -158,7 +159,7 @@ static uint64_t received, expected, lost, reordered, first_ns, last_ns;
 static void count_frame(const unsigned char *frame, int size)
 {
     uint64_t sequence;
-    if (size < HEADER + 8 || frame[12] != 0x88 || frame[11] != 100) return;
+    if (size < HEADER + 8 || frame[12] != 0x88 || frame[13] != 0xb5 || frame[11] != 100) return;
     memcpy(&sequence, frame + HEADER, 8);
     if (sequence < expected)
         reordered++;
@@ -226,6 +227,23 @@ static void do_ping(int fd, int size, int count)
     printf("{\"p50_us\": %.2f, \"p99_us\": %.2f}\n", times[count / 2] / 1e3, times[count * 99 / 100] / 1e3);
 }
 
+static void do_fill(int fd, int count, int id)
+{
+    static unsigned char frame[64], in[MAXFRAME];
+    for (int i = 0; i < count && !stopped; i++) {
+        header(frame + 4, -1, 0);
+        frame[4 + 7] = id;
+        frame[4 + 9] = i >> 16;
+        frame[4 + 10] = i >> 8;
+        frame[4 + 11] = i;
+        frame[4 + 12] = 0x88;
+        frame[4 + 13] = 0xb6;
+        put(fd, frame, 60);
+    }
+    fprintf(stderr, "filled\n");
+    while (!stopped && recv(fd, in, sizeof in, 0) > 0) {}
+}
+
 static void do_pong(int fd)
 {
     static unsigned char buffer[MAXFRAME + 4];
@@ -240,7 +258,7 @@ static void do_pong(int fd)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: load stream|vde ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | ping SIZE COUNT | pong\n");
+        fprintf(stderr, "usage: load stream|vde ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
         return 2;
     }
     struct sigaction action = {.sa_handler = on_term};
@@ -260,7 +278,9 @@ int main(int argc, char **argv)
             announcing = fd;
         }
         do_recv(fd);
-    } else if (!strcmp(what, "stuck"))
+    } else if (!strcmp(what, "fill") && argc > 5)
+        do_fill(fd, atoi(argv[4]), atoi(argv[5]));
+    else if (!strcmp(what, "stuck"))
         while (!stopped) pause();
     else if (!strcmp(what, "ping") && argc > 5)
         do_ping(fd, atoi(argv[4]), atoi(argv[5]));

@@ -15,14 +15,19 @@ from peers import Bench, Process, Starter, Switch, load, wait_quiet
 
 PINGS_PER_SECOND: Final = 8000
 """How many round trips to take for a second of the time a measurement may last."""
+FILLERS: Final = 4
+"""Members among whom many learned addresses are spread: a switch may limit those of one port."""
 GRACE_SECONDS: Final = 30.0
 
 
-def frames(start: Starter, size: int, receivers: int, *, flows: bool = False, stuck: int = 0) -> Measure:
+def frames(
+    start: Starter, size: int, receivers: int, *, flows: bool = False, stuck: int = 0, learned: int = 0
+) -> Measure:
     """Measure one sender, one frame a system call, to ``receivers``: each gets all, or with ``flows`` its own share.
 
-    ``stuck`` further members never read. Figures: rate (frames/s delivered, summed over the receivers that read),
-    lost (%), reordered (frames), cpu (µs of the switch for a frame delivered).
+    ``stuck`` further members never read; ``learned`` addresses have been announced by four others. Figures: rate
+    (frames/s delivered, summed over the receivers that read), lost (%), reordered (frames), cpu (µs of the switch for
+    a frame delivered).
     """
 
     def measure(bench: Bench) -> Figures:
@@ -33,7 +38,11 @@ def frames(start: Starter, size: int, receivers: int, *, flows: bool = False, st
             ]
             for _ in range(stuck):
                 stack.enter_context(load(bench, switch, "stuck"))
-            switch.wait_members(receivers + stuck)
+            fillers = FILLERS if learned else 0
+            for number in range(fillers):
+                filler = stack.enter_context(load(bench, switch, "fill", learned // FILLERS, number + 1))
+                filler.wait_until(lambda filler=filler: "filled" in filler.said(), "it had announced its addresses")
+            switch.wait_members(receivers + stuck + fillers)
             sending = (size, bench.seconds, receivers) if flows else (size, bench.seconds)
             before = switch.process.cpu_ns()
             with load(bench, switch, "send", *sending) as sender:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 HOLD_NS: Final = 2_000_000
 """Longest that a sender is held back for one full receiver, before frames are dropped."""
+MORE_HOLDS: Final = 3
+"""How often that time is given again to a receiver that has credit left, although it took nothing."""
 CREDIT_NS: Final = 40_000_000
 """Most credit a receiver can have: in all its life a stuck one holds the others no longer than this."""
 EARN_PER_BYTE: Final = 1
@@ -238,6 +240,7 @@ class Delivery:
         source.update_interest()
         if not link.hold_since:
             link.hold_since = time.monotonic_ns()
+            link.patience = MORE_HOLDS
             self.plane.hold(link, link.hold_since + HOLD_NS)
 
     def hold_expired(self, link: Link) -> None:
@@ -245,7 +248,8 @@ class Delivery:
         if link.hold_since and link.sock.fileno() >= 0:
             before = link.port.tx_bytes
             link.flush()
-            if link.hold_since and link.port.tx_bytes > before and self._charge(link) > 0:
+            link.patience = MORE_HOLDS if link.port.tx_bytes > before else link.patience - 1
+            if link.hold_since and self._charge(link) > 0 and link.patience >= 0:
                 link.hold_since = time.monotonic_ns()
                 self.plane.hold(link, link.hold_since + HOLD_NS)
                 return

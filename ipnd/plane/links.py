@@ -90,6 +90,7 @@ class Link:
         self.credit_ns = 0
         self.settled_frames = self.settled_bytes = 0
         self.hold_since = 0
+        self.patience = 0
         self.held: list[Link] = []
         self.holds = 0
         self.backlog: tuple[bytes, Ends] | None = None
