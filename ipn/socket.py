@@ -41,6 +41,8 @@ NODE_FLAGS: Final[dict[int, str]] = {
     abi.IPN_SO_HANDLE_OOB: "handle_oob",
     abi.IPN_SO_WANT_OOB_NUMNODES: "want_oob",
 }
+HEADROOM: Final = 64
+"""Bytes that a message received may be longer than the MTU: policies may add tags."""
 NOTICE_TIMEOUT: Final = 5.0
 """Seconds to wait for a notice whose marker has come: ipnd sends the notice before the marker."""
 
@@ -146,7 +148,7 @@ class Socket:
         self._joined(path, channel, info)
         self._shutdown = {"read": "r" not in info["rights"], "write": "w" not in info["rights"]}
         self._port = int(info["port"])
-        packet = PacketTransport(self._data, self._mtu) if self._packet else None
+        packet = PacketTransport(self._data, self._mtu + HEADROOM) if self._packet else None
         self._transport = packet or StreamTransport(self._data)
 
     @property

@@ -83,7 +83,8 @@ class Daemon:
     async def run(self) -> None:
         """Serve. Raises ``AlreadyRuns``, or ``OSError`` when the control socket cannot be had."""
         _raise_descriptor_limit()
-        load_entry_points()
+        for failure in load_entry_points():
+            log.error(failure)
         with _lock_of(self.settings.control), _control_listener(self.settings.control) as listener:
             gc.freeze()
             async with trio.open_nursery() as nursery:

@@ -99,7 +99,7 @@ class Network:
         self.runner.hook("newnet")
         self.delivery = Delivery(
             plane,
-            mtu=options.mtu,
+            mtu=options.mtu + policy.headroom,
             pool=options.pool,
             lossless=options.lossless,
             rules=self.runner,
@@ -272,6 +272,7 @@ class Network:
                 text = f"the policy {policy.name} does not take the member on port {number} of {self.path}"
                 raise OSError(errno.EADDRNOTAVAIL, text)
         self.runner = self.delivery.rules = new
+        self.delivery.mtu = self.options.mtu + policy.headroom
         registry.take(policy)
         registry.release(type(old.policy))
         old.notice("delnet")

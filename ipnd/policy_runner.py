@@ -39,6 +39,7 @@ class PolicyRunner:
         self._tick_at = 0
         self._failed = False
         self._hidden: set[int] = set()
+        self._readers: list[int] | None = None
         self.drops: Counter[str] = Counter()
         self.mtu = network.options.mtu
         self.maxports = network.options.maxports
@@ -63,7 +64,9 @@ class PolicyRunner:
 
     def readers(self) -> Sequence[int]:
         """Return the numbers of the ports that receive."""
-        return sorted(number for number, port in self._network.ports.items() if port.reader)
+        if self._readers is None:
+            self._readers = sorted(number for number, port in self.ports.items() if port.reader)
+        return self._readers
 
     def sendmsg(self, to: int, frame: bytes, depth: int = 0) -> None:
         """Send a frame to a port, after the hook."""
@@ -85,6 +88,7 @@ class PolicyRunner:
 
     def invalidate(self) -> None:
         """Forget all remembered decisions."""
+        self._readers = None
         for port in self._network.ports.values():
             port.forget_routes()
 
@@ -98,11 +102,11 @@ class PolicyRunner:
         self.drops[reason] += frames
 
     def tick_in(self, seconds: float) -> None:
-        """Have ``tick`` called once."""
-        if self._tick_at:
-            return
-        self._tick_at = time.monotonic_ns() + int(seconds * 1e9)
-        self._network.plane.call_at(self._tick_at, self._tick)
+        """Have ``tick`` called once; of several requests the nearest counts."""
+        at = time.monotonic_ns() + int(seconds * 1e9)
+        if not self._tick_at or at < self._tick_at:
+            self._tick_at = at
+            self._network.plane.call_at(at, lambda: self._tick(at))
 
     def log(self, text: str) -> None:
         """Say something in the daemon's log."""
@@ -250,7 +254,9 @@ class PolicyRunner:
             network.plane.later(lambda: network.end(f"its policy {self.policy.name} failed in {name}: {error!r}"))
         return FAILED
 
-    def _tick(self) -> None:
+    def _tick(self, at: int) -> None:
+        if at != self._tick_at:
+            return  # a nearer request has come before this one
         self._tick_at = 0
         if not self._network.ended and self._network.runner is self:
             self.notice("tick")

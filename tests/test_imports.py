@@ -79,8 +79,8 @@ def used_of(file: str, module: str) -> set[str]:
 
 
 def test_relative_and_absolute_imports_are_seen_with_their_full_names() -> None:
-    assert "ipnd.plane.batch.cut" in set(imports_of("ipnd/plane/links.py"))
-    assert "ipnd.errors.PeerFault" in set(imports_of("ipnd/plane/links.py"))
+    assert "ipnd.plane.batch.cut" in set(imports_of("ipnd/plane/stream.py"))
+    assert "ipnd.errors.PeerFault" in set(imports_of("ipnd/plane/stream.py"))
     assert "ipn.framing.LENGTH" in set(imports_of("ipnd/plane/batch.py"))
 
 

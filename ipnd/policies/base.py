@@ -125,7 +125,7 @@ class NetView(Protocol):
         """Count ``frames`` under ``reason``, beside the answer to the plane."""
 
     def tick_in(self, seconds: float) -> None:
-        """Have ``tick`` called once, ``seconds`` from now. An earlier request that is still open stays as it is."""
+        """Have ``tick`` called once, ``seconds`` from now; of several requests that are open the nearest counts."""
 
     def log(self, text: str) -> None:
         """Say something of importance in the daemon's log."""
@@ -150,6 +150,8 @@ class Policy:
     name: ClassVar[str]
     key_bytes: int | None = None
     """Leading bytes of a frame that ``decide`` depends on; 0: only the source port; None: always ``handlemsg``."""
+    headroom: ClassVar[int] = 0
+    """Bytes that a frame may be longer than the MTU: for tags that the policy adds and takes."""
     verbs: ClassVar[Mapping[str, Verb]] = {}
     """Management requests (``ipnctl``, control op ``policy``): name → (function(self, arguments), needs x)."""
 

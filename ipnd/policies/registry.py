@@ -7,7 +7,6 @@ daemon by ``register``. A name or number that is taken stays whose it was.
 from __future__ import annotations
 
 import errno
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -17,11 +16,10 @@ from ipn.abi import IPN_ANY, IPN_MAX_PROTO, policy_name
 
 from .base import Policy
 from .broadcast import Broadcast
-
-log = logging.getLogger("ipnd.policy")
+from .vdeswitch import VdeSwitch
 
 GROUP: Final = "ipn.policies"
-BUILT_IN: Final[tuple[type[Policy], ...]] = (Broadcast,)
+BUILT_IN: Final[tuple[type[Policy], ...]] = (Broadcast, VdeSwitch)
 
 _table: Final[dict[int, type[Policy]]] = {}
 _users: Final[Counter[int]] = Counter()
@@ -60,14 +58,16 @@ def deregister(tag: int) -> None:
     del _table[tag]
 
 
-def load_entry_points() -> None:
-    """Register what other packages offer; one that cannot be loaded is reported and left out."""
+def load_entry_points() -> list[str]:
+    """Register what other packages offer; return a sentence for each that cannot be used and is left out."""
+    failures = []
     for entry in entry_points(group=GROUP):
         try:
             policy = entry.load()
             register(policy.number, policy)
         except Exception as error:  # noqa: BLE001 - the border: another package's code
-            log.error("the policy %s (%s) cannot be used: %s", entry.name, entry.value, error)
+            failures.append(f"the policy {entry.name} ({entry.value}) cannot be used: {error}")
+    return failures
 
 
 def policies() -> Iterator[tuple[int, type[Policy]]]:
