@@ -15,6 +15,7 @@ messages. The short way::
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 from types import ModuleType
@@ -42,6 +43,7 @@ from .abi import (
     policy_number,
 )
 from .abi import NumNodes as NumNodes
+from .rendezvous import registered_policies
 from .socket import MSG_OOB as MSG_OOB
 from .socket import SHUT_RD as SHUT_RD
 from .socket import SHUT_RDWR as SHUT_RDWR
@@ -88,7 +90,7 @@ def connect(
     that hand the descriptor to something that wants the kernel to keep message boundaries.
     ``timeout``: seconds, as ``settimeout``. Errors as ``Socket.connect``.
     """
-    net = Socket(AF_IPN, SOCK_RAW, policy_number(policy))
+    net = Socket(AF_IPN, SOCK_RAW, _policy(policy))
     try:
         _prepare_node(net, port, descr, receive, send, oob, packet, timeout)
         net.connect(path)
@@ -122,7 +124,7 @@ def bind(
     created now; an existing one keeps its own. ``net.connect()`` then exchanges messages, for which
     the other arguments are, as in ``ipn.connect``. Errors as ``Socket.bind``.
     """
-    net = Socket(AF_IPN, SOCK_RAW, policy_number(policy))
+    net = Socket(AF_IPN, SOCK_RAW, _policy(policy))
     try:
         net.setsockopt(0, IPN_SO_MTU, mtu)
         net.setsockopt(0, IPN_SO_NUMNODES, ports)
@@ -135,6 +137,17 @@ def bind(
         net.close()
         raise
     return net
+
+
+def _policy(policy: int | str) -> int:
+    """Return a policy's number; names that are not built in are looked up with the running daemon. EPROTONOSUPPORT."""
+    try:
+        return policy_number(policy)
+    except ValueError as error:
+        number = registered_policies().get(str(policy))
+        if number is None:
+            raise OSError(errno.EPROTONOSUPPORT, str(error)) from None
+        return number
 
 
 def _prepare_node(

@@ -151,14 +151,14 @@ def open_daemon(*, autostart: bool = False) -> ControlChannel:
     raise AssertionError("unreachable")
 
 
-def registered_policies() -> set[int]:
-    """Return the numbers of the policies that the running daemon has; empty when none runs."""
+def registered_policies() -> dict[str, int]:
+    """Return name → number of the policies that the running daemon has; empty when none runs."""
     try:
         channel = open_daemon()
     except OSError:
-        return set()
+        return {}
     try:
-        return {int(policy["number"]) for policy in channel.request("policies")[0]}
+        return {str(policy["name"]): int(policy["number"]) for policy in channel.request("policies")[0]}
     finally:
         channel.close()
 

@@ -55,7 +55,7 @@ class Socket:
             raise OSError(errno.EAFNOSUPPORT, f"address family {family} is not AF_IPN ({abi.AF_IPN})")
         if type & ~(_socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK) != abi.SOCK_RAW:
             raise OSError(errno.EPROTOTYPE, "an AF_IPN socket is SOCK_RAW, nothing else")
-        if proto not in abi.POLICY_NAMES.values() and proto not in registered_policies():
+        if proto not in abi.POLICY_NAMES.values() and proto not in registered_policies().values():
             raise OSError(errno.EPROTONOSUPPORT, f"no delivery policy has the number {proto}")
         self.proto = proto
         self._timeout: float | None = 0.0 if type & _socket.SOCK_NONBLOCK else _socket.getdefaulttimeout()

@@ -14,9 +14,11 @@ from .monitor import monitor
 from .net import net
 from .policy import policy
 from .recv import recv
+from .router import router
 from .send import send
+from .switch import switch
 
-COMMANDS: Final[tuple[click.Command, ...]] = (net, send, recv, monitor, policy, completion)
+COMMANDS: Final[tuple[click.Command, ...]] = (net, send, recv, monitor, policy, switch, router, completion)
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,9 +1,10 @@
-"""``ipnctl net``: making, listing, showing, resizing and deleting networks."""
+"""``ipnctl net``: making, listing, showing, changing and deleting networks."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
@@ -14,10 +15,12 @@ from ipn.abi import (
     DEFAULT_MTU,
     DEFAULT_NUMNODES,
     IPN_ANY,
+    IPN_BROADCAST,
     MAX_MSGPOOLSIZE,
     MAX_MTU,
     MAX_NUMNODES,
     POLICY_NAMES,
+    policy_name,
 )
 
 from . import tables
@@ -25,7 +28,8 @@ from .arguments import json_option, network_argument, parse_group, parse_mode
 from .errors import explained
 from .output import emit, emit_json
 
-POLICIES: Final = [name for name, number in POLICY_NAMES.items() if number != IPN_ANY]
+ANY: Final = policy_name(IPN_ANY)
+"""No policy of a network: only who joins one may say so."""
 
 CREATING: Final = {
     errno.ENOENT: "make its directory first",
@@ -44,15 +48,40 @@ def _limit_option(name: str, largest: int, default: int, help: str) -> Callable[
     return click.option(name, type=click.IntRange(1, largest), default=default, show_default=True, help=help)
 
 
+def _known_policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names that a shell completes: those of the daemon, if one answers, else those every ipnd knows."""
+    try:
+        names = [str(row["name"]) for row in admin.policies()]
+    except OSError:
+        names = [name for name, number in POLICY_NAMES.items() if number != IPN_ANY]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+@contextmanager
+def _policy_named(policy: str | None) -> Iterator[None]:
+    """Turn a name that ipnd does not know into wrong usage of ``--policy``."""
+    try:
+        if policy == ANY:
+            raise ValueError(f"a network has one policy; {policy!r} is for those who join")
+        yield
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="'--policy'") from None
+
+
 @click.group()
 def net() -> None:
-    """Make, list, show, resize and delete networks."""
+    """Make, list, show, change and delete networks."""
 
 
 @net.command()
 @network_argument
 @click.option(
-    "--policy", type=click.Choice(POLICIES), default=POLICIES[0], show_default=True, help="Who gets a message."
+    "--policy",
+    metavar="NAME",
+    shell_complete=_known_policies,
+    default=policy_name(IPN_BROADCAST),
+    show_default=True,
+    help='Who gets a message: a name of "ipnctl policy list".',
 )
 @_limit_option("--mtu", MAX_MTU, DEFAULT_MTU, "Longest message, in bytes.")
 @_limit_option("--ports", MAX_NUMNODES, DEFAULT_NUMNODES, "How many may be connected at once.")
@@ -86,7 +115,7 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a network at PATH; it lives until "net delete"."""
-    with explained(CREATING):
+    with explained(CREATING), _policy_named(policy):
         admin.create_network(path, policy, mtu=mtu, ports=ports, pool=pool, lossless=lossless, mode=mode, gid=gid)
     if as_json:
         emit_json(admin.show_network(path))
@@ -139,3 +168,26 @@ def resize(path: str, ports: int) -> None:
     That is refused while a member has a port number of N or more.
     """
     admin.resize_network(path, ports)
+
+
+@net.command("set")
+@network_argument
+@click.option(
+    "--policy",
+    metavar="NAME",
+    shell_complete=_known_policies,
+    help='Who gets a message: a name of "ipnctl policy list".',
+)
+@click.option("--ports", type=click.IntRange(1, MAX_NUMNODES), metavar="N", help="How many may be connected at once.")
+@json_option("Print what the network is now, as JSON.")
+def set_(path: str, policy: str | None, ports: int | None, as_json: bool) -> None:
+    """Change the network at PATH while it lives.
+
+    Its members stay. The new policy may refuse, and then nothing has changed.
+    """
+    if policy is None and ports is None:
+        raise click.UsageError("Say what to change: --policy or --ports.")
+    with _policy_named(policy):
+        admin.set_network(path, policy=policy, ports=ports)
+    if as_json:
+        emit_json(admin.show_network(path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 Entry = Mapping[str, Any]
@@ -31,6 +31,16 @@ def _field(heading: str, name: str, number: bool = False) -> Column:
 
 def _yes(name: str) -> Callable[[Entry], str]:
     return lambda entry: "yes" if entry.get(name) else "no"
+
+
+def _seconds(name: str) -> Callable[[Entry], str]:
+    """Whole seconds; nothing where there is no such time."""
+    return lambda entry: "" if entry.get(name) is None else f"{entry[name]:.0f}"
+
+
+def _plain(heading: str, name: str, number: bool = False) -> Column:
+    """A value in a person's words: see ``plain``."""
+    return Column(heading, lambda entry: plain(entry.get(name)), number)
 
 
 def _ports(entry: Entry) -> str:
@@ -68,6 +78,39 @@ PORTS: Final = (
 
 POLICIES: Final = (_field("NUMBER", "number", True), _field("NAME", "name"))
 
+ADDRESSES_OF_A_SWITCH: Final = (
+    _field("VLAN", "vlan", True),
+    _field("MAC", "mac"),
+    _field("PORT", "port", True),
+    Column("AGE", _seconds("age"), True),
+    Column("STATIC", _yes("static")),
+)
+
+PORTS_OF_A_SWITCH: Final = (
+    _field("PORT", "port", True),
+    Column("IN USE", _yes("used")),
+    _field("PVID", "pvid", True),
+    Column("TAGGED", lambda entry: ranges(entry.get("tagged", ()))),
+    Column("ISOLATED", _yes("isolated")),
+    _field("ADDRESSES", "addresses", True),
+    _plain("ADDRESS LIMIT", "address_limit", True),
+    _plain("BROADCAST RATE", "broadcast_rate", True),
+    _plain("BLOCKED", "blocked"),
+)
+
+ADDRESSES_OF_A_ROUTER: Final = (_field("ADDRESS", "address"), _plain("VLAN", "vlan", True))
+
+ROUTES: Final = (_field("PREFIX", "prefix"), _plain("VIA", "via"), _plain("VLAN", "vlan", True), _field("KIND", "kind"))
+
+NEIGHBOURS: Final = (
+    _field("ADDRESS", "address"),
+    _plain("MAC", "mac"),
+    _plain("VLAN", "vlan", True),
+    _field("STATE", "state"),
+    Column("AGE", _seconds("age"), True),
+    _field("QUEUED", "queued", True),
+)
+
 
 def network_list(networks: Sequence[Entry]) -> str:
     """Return the table of networks."""
@@ -93,14 +136,65 @@ def summary(entry: Entry) -> str:
     """Return what there is to say of a network apart from its ports, in a few lines."""
     kind = "lossless" if entry.get("lossless") else "lossy"
     life = "persistent" if entry.get("persistent") else "ends with its last member"
-    return "\n".join(
-        (
-            f"{printable(entry.get('path'))}: {printable(entry.get('policy'))}, {kind}, {life}",
-            f"  mode {entry.get('mode')}, owner {entry.get('uid')}, group {entry.get('gid')}",
-            f"  mtu {entry.get('mtu')}, pool {entry.get('pool')}, ports {_ports(entry)},"
-            f" readers {entry.get('readers')}, writers {entry.get('writers')}",
-        )
-    )
+    lines = [
+        f"{printable(entry.get('path'))}: {printable(entry.get('policy'))}, {kind}, {life}",
+        f"  mode {entry.get('mode')}, owner {entry.get('uid')}, group {entry.get('gid')}",
+        f"  mtu {entry.get('mtu')}, pool {entry.get('pool')}, ports {_ports(entry)},"
+        f" readers {entry.get('readers')}, writers {entry.get('writers')}",
+    ]
+    lines += _policy_lines(str(entry.get("policy")), entry.get("policy_state") or {})
+    if dropped := {reason: count for reason, count in entry.get("drops", {}).items() if count}:
+        most_first = sorted(dropped.items(), key=lambda item: -item[1])
+        lines.append("  dropped: " + printable(", ".join(f"{count} {reason}" for reason, count in most_first)))
+    return "\n".join(lines)
+
+
+def _policy_lines(policy: str, state: Entry) -> list[str]:
+    """Return what a policy tells of itself, on a line, and each part of it that has several fields on one more."""
+    parts: dict[str, Entry] = {policy: {name: value for name, value in state.items() if not isinstance(value, Mapping)}}
+    parts |= {name: value for name, value in state.items() if isinstance(value, Mapping)}
+    return [f"  {printable(name)}: {printable(_fields(part))}" for name, part in parts.items() if part]
+
+
+def _fields(entry: Entry) -> str:
+    return ", ".join(f"{_words(name)} {plain(value) or 'none'}" for name, value in entry.items())
+
+
+def details(entry: Entry) -> str:
+    """Return an object that is no row of a table: a line for each field."""
+    width = max((len(name) for name in entry), default=0) + 1
+    lines = (f"{_words(name) + ':':{width}} {plain(value) or 'none'}" for name, value in entry.items())
+    return "\n".join(map(printable, lines))
+
+
+def plain(value: object) -> str:
+    """Return a JSON value as a person writes it: "yes", "1.5", "10,20"; nothing for null and what is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, Mapping):
+        return _fields(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(plain(below) for below in value)
+    return str(value)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as "10,20-29"; nothing for none."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def worst_blocker(ports: Sequence[Entry]) -> Entry | None:

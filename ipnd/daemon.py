@@ -76,7 +76,7 @@ class Daemon:
         self._doors: dict[tuple[int, int] | None, list[Door]] = {}
         self._unrestored: list[state.SavedNetwork] = []
         self._nursery: trio.Nursery | None = None
-        self._ending = False
+        self._ending = self._restoring = False
         self._last_activity = trio.Event()
         self._refusals: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -176,7 +176,9 @@ class Daemon:
         self._last_activity.set()
 
     def save(self) -> None:
-        """Write the persistent networks to the state file."""
+        """Write the persistent networks to the state file, except while they are read from it."""
+        if self._restoring:
+            return
         saved = [state.SavedNetwork.of(network) for network in self.networks.values() if network.persistent]
         try:
             state.save(self.settings.state, saved + self._unrestored)
@@ -184,15 +186,17 @@ class Daemon:
             log.error("cannot write the state file %s: %s", self.settings.state, error.strerror)
 
     def _restore(self) -> None:
+        self._restoring = True
         for saved in state.load(self.settings.state):
             try:
                 policy_class(saved.policy)
                 listener, name_fd = state.recreate(saved)
                 network = self.add_network(saved.path, listener, name_fd, saved.policy, saved.options, persistent=True)
-                network.runner.hook("restore", saved.policy_state)
+                network.runner.restore(saved.policy_state)
             except OSError as error:
                 log.error("the persistent network %s cannot be made again: %s", saved.path, error.strerror)
                 self._unrestored.append(saved)
+        self._restoring = False
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -226,6 +226,13 @@ class PolicyRunner:
             self._fault(name, error)
             raise OSError(errno.EIO, f"the policy {self.policy.name} failed, and its network ends: {error}") from None
 
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Give the policy the configuration that was kept; one that makes no sense is reported, and it starts anew."""
+        try:
+            self.policy.restore(state)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            self.log(f"the configuration that was kept for its policy {self.policy.name} is not used: {error}")
+
     def takes_over(self, number: int) -> bool:
         """Return whether a policy that is to take over a live network wants the member on port ``number``."""
         self._hidden.add(number)

@@ -241,6 +241,7 @@ class Session:
 
     def _describe(self, message: Message) -> None:
         self._own_port().description = take_text(message, "descr", IPN_DESCRLEN)
+        self._network().runner.invalidate()
 
     def _oob(self, message: Message) -> None:
         port = self._own_port()
@@ -329,10 +330,15 @@ class Session:
     def _set(self, message: Message) -> None:
         network = self._target(message)
         network.require_manage(self.peer)
+        old = network.options.maxports
         if "maxports" in message:
             network.resize(take_int(message, "maxports", 1, MAX_NUMNODES))
-        if "policy" in message:
-            network.set_policy(policy_class(take_int(message, "policy", 1, IPN_MAX_PROTO)))
+        try:
+            if "policy" in message:
+                network.set_policy(policy_class(take_int(message, "policy", 1, IPN_MAX_PROTO)))
+        except BaseException:
+            network.resize(old)
+            raise
         self._daemon.save()
 
     def _policies(self, message: Message) -> list[Message]:

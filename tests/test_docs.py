@@ -12,6 +12,7 @@ SHORT = {
     "S": "tests/ipn/test_socket.py",
     "N": "tests/ipnd/test_network.py",
     "D": "tests/ipnd/plane/test_delivery.py",
+    "P": "tests/ipnd/policies/test_policy_api.py",
 }
 
 

@@ -159,7 +159,8 @@ class Delivery:
             if route.plain:
                 port.route = route
             return [(route, 0, len(ends))]
-        return spans(view, ends, octets, port.known, lambda head: self.rules.resolve(port, head))
+        at = source.run_at if view.obj is self.plane.scratch else -1
+        return spans(view, ends, octets, port.known, lambda head: self.rules.resolve(port, head), at)
 
     def _changed(self, source: Link, route: Route, frame: bytes) -> list[tuple[tuple[Link, ...], bytes]]:
         """Return who gets what for one frame on a route that is not plain."""

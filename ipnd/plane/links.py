@@ -84,6 +84,7 @@ class Link:
         self.queued = 0
         self.queued_bytes = 0
         self.reading = port.writer
+        self.run_at = 0
         self.closing = False
         self.hung_up = False
         # What delivery keeps for this link as a receiver and as a sender.

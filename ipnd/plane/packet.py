@@ -50,6 +50,7 @@ class PacketLink(Link):
             position += PREFIX + got
             ends.append(position)
         if ends:
+            self.run_at = 0
             self.delivery.forward(self, view[:position], ends)
         if at_end:
             self.reading = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipn.framing import LENGTH, PREFIX
 
@@ -54,11 +54,17 @@ Span = tuple[Route, int, int]
 Resolve = Callable[[bytes], Route]
 
 
-def spans(view: memoryview, ends: Ends, octets: int, known: dict[bytes, Route], resolve: Resolve) -> list[Span]:
-    """Cut a run into spans of one route each, by the first ``octets`` bytes of its frames."""
-    if type(ends) is range and len(ends) >= REGULAR and (key := _common_key(view, ends, octets)) is not None:
+def spans(
+    view: memoryview, ends: Ends, octets: int, known: dict[bytes, Route], resolve: Resolve, at: int = -1
+) -> list[Span]:
+    """Cut a run into spans of one route each, by the first ``octets`` bytes of its frames.
+
+    ``at``: where the run begins in the buffer that ``view`` is a part of, or -1: slicing that is faster.
+    """
+    buffer, start = (view, 0) if at < 0 else (view.obj, at)
+    if type(ends) is range and len(ends) >= REGULAR and (key := _common_key(buffer, start, ends, octets)) is not None:
         route = known.get(key) or resolve(key)
-        if not route.more or _common_key(view, ends, route.more) is not None:
+        if not route.more or _common_key(buffer, start, ends, route.more) is not None:
             return [(_settled(view, 0, ends[0], route, known, resolve), 0, len(ends))]
     found: list[Span] = []
     unpack = _unpacker(octets)
@@ -103,17 +109,20 @@ def _unpacker(octets: int) -> Callable[[memoryview, int], tuple[bytes]]:
     return struct.Struct(f"{PREFIX}x{octets}s").unpack_from
 
 
-def _common_key(view: memoryview, ends: range, octets: int) -> bytes | None:
+def _common_key(buffer: Any, start: int, ends: range, octets: int) -> bytes | None:
     """Return the leading bytes that all frames of a regular run share, or None when they do not."""
     stride, count = ends.step, len(ends)
     if stride < PREFIX + octets:
         return None
-    key = bytes(view[PREFIX : PREFIX + octets])
-    last = (count - 1) * stride + PREFIX
-    if view[last : last + octets] != key:
+    first = start + PREFIX
+    key = bytes(buffer[first : first + octets])
+    last = first + (count - 1) * stride
+    if buffer[last : last + octets] != key:
         return None
+    stop = last + 1
     for offset in range(octets):
-        if bytes(view[PREFIX + offset :: stride]).count(key[offset : offset + 1]) != count:
+        column = buffer[first + offset : stop + offset : stride]
+        if (column.tobytes() if type(column) is memoryview else column).count(key[offset : offset + 1]) != count:
             return None
     return key
 

@@ -62,6 +62,7 @@ class StreamLink(Link):
             return
         if not kept and got > PREFIX and LENGTH.unpack_from(plane.scratch)[0] == got - PREFIX <= self.delivery.mtu:
             # One frame and nothing else: conversations consist of these.
+            self.run_at = 0
             self.delivery.forward(self, plane.scratch_view[:got], (got,))
             return
         stop = kept + got
@@ -76,6 +77,7 @@ class StreamLink(Link):
         if skipped:
             self.port.oversize += skipped
         for start, end, ends in runs:
+            self.run_at = start
             self.delivery.forward(self, plane.scratch_view[start:end], ends)
 
     def _begin_big(self, consumed: int, stop: int, wanted: int) -> None:

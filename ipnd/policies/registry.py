@@ -16,10 +16,11 @@ from ipn.abi import IPN_ANY, IPN_MAX_PROTO, policy_name
 
 from .base import Policy
 from .broadcast import Broadcast
+from .l3switch import L3Switch
 from .vdeswitch import VdeSwitch
 
 GROUP: Final = "ipn.policies"
-BUILT_IN: Final[tuple[type[Policy], ...]] = (Broadcast, VdeSwitch)
+BUILT_IN: Final[tuple[type[Policy], ...]] = (Broadcast, VdeSwitch, L3Switch)
 
 _table: Final[dict[int, type[Policy]]] = {}
 _users: Final[Counter[int]] = Counter()
