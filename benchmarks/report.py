@@ -98,6 +98,15 @@ SECTIONS: Final[Mapping[str, Section]] = {
             Column("cpu", "CPU, µs", _decimals(2)),
         ),
     ),
+    "learned": Section(
+        "Many learned addresses",
+        "One flow of 1500 bytes; four more members have announced 2,500 addresses each, or as many members none.",
+        (
+            Column("rate", "delivered, 1000/s", _thousands, compared=True),
+            Column("lost", "lost, %", _decimals(2)),
+            Column("cpu", "CPU, µs", _decimals(2), compared=True),
+        ),
+    ),
     "idle": Section(
         "At rest",
         "Members joined with `ipn.connect` (a control and a data connection each), in one process.",
