@@ -32,7 +32,7 @@ HOLD_NS: Final = 2_000_000
 """Longest that a sender is held back for one full receiver, before frames are dropped."""
 MORE_HOLDS: Final = 3
 """How often that time is given again to a receiver that has credit left, although it took nothing."""
-CREDIT_NS: Final = 40_000_000
+CREDIT_NS: Final = 20_000_000
 """Most credit a receiver can have: in all its life a stuck one holds the others no longer than this."""
 EARN_PER_BYTE: Final = 1
 """Nanoseconds of waiting that a receiver earns by each byte it takes: who drains 1 GB/s is always waited for."""
@@ -42,6 +42,8 @@ EARN_BY_TIME: Final = 64
 """A receiver that takes anything at all earns one part in so many of the time that passes."""
 HELD_BYTES: Final = 1024 * 1024
 """Most bytes beyond the pool that may wait in one queue while senders are held for it."""
+BULK_FRAMES: Final = 32
+"""Frames in a batch from which on traffic counts as bulk."""
 MAX_DEPTH: Final = 8
 """Hops over cables and injections after which a frame is dropped, so that loops end (AF_IPN: "like EMLINK")."""
 ASK_EACH: Final = Route(ask=True)
@@ -209,6 +211,8 @@ class Delivery:
 
     def _send_lossy(self, source: Link, links: tuple[Link, ...], view: memoryview, ends: Ends) -> None:
         count = len(ends)
+        if count >= BULK_FRAMES and len(links) == 1:
+            self.plane.bulk_receiver = links[0].port.peer.pid
         for link in links:
             taken = 0 if link.queue else link.write(view, ends)
             if taken < count:
@@ -357,6 +361,8 @@ class Delivery:
     def _run_lossless(self, links: tuple[Link, ...], view: memoryview, ends: Ends) -> int:
         """Deliver a run to ``links`` as far as they and the pool take it; return the frames done."""
         done, start, count = 0, 0, len(ends)
+        if count >= BULK_FRAMES and len(links) == 1:
+            self.plane.bulk_receiver = links[0].port.peer.pid
         while done < count and links:
             room = min(link.room() for link in links)
             upto = bisect_right(ends, start + room, done) if room else done

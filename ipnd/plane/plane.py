@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from .links import Link
+from .nearness import Nearness
 
 EventHandler = Callable[[int], None]
 
@@ -48,6 +49,8 @@ class Plane:
         self._sequence = itertools.count()
         self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._working = False
+        self.nearness = Nearness()
+        self.bulk_receiver = 0
         self.traffic = 0
         self._spin_ns = 0
         self.scratch = bytearray(SCRATCH)
@@ -109,6 +112,16 @@ class Plane:
             try:
                 self._turn()
             finally:
+                self._working = False
+            self._stay_near()
+
+    def _stay_near(self) -> None:
+        """Look after the placement, and once more when the traffic has ended."""
+        if self.nearness.consider(time.monotonic_ns(), self.bulk_receiver):
+            self.bulk_receiver = 0
+            if self.nearness.near:
+                self._working = True  # no need to wake a loop that is about to look at its timers
+                self.call_at(self.nearness.next_ns, _nothing)
                 self._working = False
 
     async def _wait(self, fd: int) -> None:
@@ -183,6 +196,10 @@ class Plane:
         """Close the descriptors."""
         self._epoll.close()
         os.close(self._nudge)
+
+
+def _nothing() -> None:
+    """A timer's function when waking the loop is all it is for."""
 
 
 def _raise_it(handler: EventHandler, error: Exception) -> None:

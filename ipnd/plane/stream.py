@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OVERHEAD: Final = 4
 """A write of n bytes is charged at most n + n/OVERHEAD + ATOMIC to the socket's buffer (struct sk_buff, rounding)."""
+ENOUGH: Final = 512 * 1024
+"""Room once seen, less what was written since, that makes looking again needless: what is left is still more."""
 SIOCOUTQ: Final = termios.TIOCOUTQ
 
 
@@ -37,6 +39,7 @@ class StreamLink(Link):
         self._big_filled = 0
         self._skip = 0
         self._outq = bytearray(4)
+        self._spare = 0
 
     def read(self) -> None:
         """Read up to 256 KiB; hand on the whole frames, keep the beginning of the last."""
@@ -129,6 +132,7 @@ class StreamLink(Link):
         try:
             if size <= ATOMIC or size <= self.room():
                 sent = self.sock.send(view)
+                self._spare -= sent + ATOMIC
                 if sent == size:
                     frames, port = len(ends), self.port
                     port.tx_frames += frames
@@ -145,6 +149,7 @@ class StreamLink(Link):
     def _write_pieces(self, view: memoryview, ends: Ends) -> int:
         """Write pieces of whole frames, each small enough to be taken at once or not at all."""
         done, start = 0, 0
+        self._spare = 0
         while done < len(ends):
             upto = max(bisect_right(ends, start + ATOMIC, done), done + 1)
             stop = ends[upto - 1]
@@ -175,6 +180,8 @@ class StreamLink(Link):
         """Return the bytes that the send buffer surely still takes in one write."""
         if self.queue:
             return 0
+        if self._spare > ENOUGH:
+            return self._spare
         try:
             fcntl.ioctl(self.sock.fileno(), SIOCOUTQ, self._outq)
         except OSError:
@@ -182,10 +189,12 @@ class StreamLink(Link):
         free: int = self.send_buffer - struct.unpack("i", self._outq)[0]
         if free <= 0:
             return 0
-        return max(ATOMIC, (free - ATOMIC) * OVERHEAD // (OVERHEAD + 1))
+        self._spare = (free - ATOMIC) * OVERHEAD // (OVERHEAD + 1)
+        return max(ATOMIC, self._spare)
 
     def write_queue(self) -> None:
         """Write queued pieces until the socket is full."""
+        self._spare = 0
         while self.queue:
             piece = self.queue[0]
             if len(piece.data) - piece.offset > ATOMIC and not piece.offset and len(piece.ends) > 1:
