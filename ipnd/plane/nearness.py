@@ -2,10 +2,10 @@
 
 Nine tenths of the daemon's time in bulk traffic are the kernel's, copying frames and recycling memory. When sender,
 daemon and receiver run on different processors, all of it travels between their caches twice; on the receiver's
-processor once, and a frame costs a quarter less. The scheduler does not know that. So every
-``PERIOD_NS`` the daemon looks where the receiver is, and how long it had to wait for the processor itself
-(/proc/self/schedstat, sched-stats.rst); when that is too long, the processor is too busy for two, and it keeps away from
-this for a while. When the traffic ends it may run anywhere again.
+processor once, and a frame costs a quarter less. The scheduler does not know that. So every ``PERIOD_NS`` the daemon
+looks where the receiver is, and how long it had to wait for the processor itself (/proc/self/schedstat,
+sched-stats.rst); when that is too long, the processor is too busy for two, and it keeps away for a while. When the
+traffic ends it may run anywhere again.
 """
 
 from __future__ import annotations
