@@ -19,28 +19,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from . import abi
-from .abi import NumNodes
 from .channel import ControlChannel
 from .control import Message
 from .create import Creation, create_network
+from .options import NETWORK_OPTIONS, NODE_FLAGS, as_int, as_json, notice_bytes
 from .rendezvous import open_network, registered_policies
 from .transport import NOW, Buffer, Deadline, PacketTransport, StreamTransport
 
 MSG_OOB: Final = int(_socket.MSG_OOB)
 SHUT_RD, SHUT_WR, SHUT_RDWR = _socket.SHUT_RD, _socket.SHUT_WR, _socket.SHUT_RDWR
 
-NETWORK_OPTIONS: Final[dict[int, tuple[str, int, int]]] = {
-    abi.IPN_SO_MTU: ("mtu", abi.DEFAULT_MTU, abi.MAX_MTU),
-    abi.IPN_SO_NUMNODES: ("maxports", abi.DEFAULT_NUMNODES, abi.MAX_NUMNODES),
-    abi.IPN_SO_MSGPOOLSIZE: ("pool", abi.DEFAULT_MSGPOOLSIZE, abi.MAX_MSGPOOLSIZE),
-    abi.IPN_SO_FLAGS: ("flags", abi.DEFAULT_FLAGS, abi.IPN_FLAG_LOSSLESS),
-    abi.IPN_SO_MODE: ("mode", abi.DEFAULT_MODE, 0o777),
-}
-"""Option → (its name in the control protocol, default, largest value)."""
-NODE_FLAGS: Final[dict[int, str]] = {
-    abi.IPN_SO_HANDLE_OOB: "handle_oob",
-    abi.IPN_SO_WANT_OOB_NUMNODES: "want_oob",
-}
 HEADROOM: Final = 64
 """Bytes that a message received may be longer than the MTU: policies may add tags."""
 NOTICE_TIMEOUT: Final = 5.0
@@ -313,7 +301,7 @@ class Socket:
         while True:
             if (notice := channel.notice_nowait()) is not None:
                 self._stale_markers += 1
-                answer = _notice_bytes(notice), MSG_OOB
+                answer = notice_bytes(notice), MSG_OOB
                 break
             message = transport.receive(deadline)
             if message is None:
@@ -326,7 +314,7 @@ class Socket:
                 continue
             with contextlib.suppress(EOFError):
                 if (notice := channel.wait_notice(NOTICE_TIMEOUT)) is not None:
-                    answer = _notice_bytes(notice), MSG_OOB
+                    answer = notice_bytes(notice), MSG_OOB
                     break
         if self._stale_markers:
             self._stale_markers -= transport.skip_markers(self._stale_markers)
@@ -342,12 +330,12 @@ class Socket:
         """
         self._check_open()
         if level != 0:
-            self._policy_level(level, "setsockopt", option=option, value=_as_json(value))
+            self._policy_level(level, "setsockopt", option=option, value=as_json(value))
             return
         if option == abi.IPN_SO_DESCR:
             self._set_description(value)
             return
-        number = _as_int(value)
+        number = as_int(value)
         if option in NETWORK_OPTIONS:
             if self._channel is not None:
                 raise OSError(errno.EISCONN, "network options are set before bind or connect", self._path)
@@ -430,7 +418,7 @@ class Socket:
         self._check_open()
         if self._channel is None:
             raise self._not_connected()
-        value, _ = self._channel.request("ioctl", request=request, value=_as_json(argument))
+        value, _ = self._channel.request("ioctl", request=request, value=as_json(argument))
         return bytes.fromhex(value["hex"]) if isinstance(value, dict) else int(value)
 
     def _policy_level(self, level: int, op: str, **fields: Any) -> Any:
@@ -601,26 +589,3 @@ class Socket:
 
     def _gone(self) -> OSError:
         return ConnectionResetError(errno.ECONNRESET, f"the network {self._path} is gone", self._path)
-
-
-def _notice_bytes(notice: Message) -> bytes:
-    """Return the bytes a program receives for a notice: ``struct numnode_oob``, or a policy's own message."""
-    if "numreaders" in notice:
-        readers, writers = int(notice["numreaders"]), int(notice["numwriters"])
-        return NumNodes(abi.IPN_ANY, abi.IPN_OOB_NUMNODE_TAG, readers, writers).pack()
-    return bytes.fromhex(str(notice.get("hex", "")))
-
-
-def _as_int(value: int | bytes | str) -> int:
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, str) or len(value) < 4:
-        raise OSError(errno.EINVAL, "this option takes an int, or the 4 bytes of one")
-    return int(struct.unpack_from("@i", value)[0])
-
-
-def _as_json(value: int | bytes | str) -> int | Message:
-    """Return an option's value for the wire: a number, or bytes in hexadecimal."""
-    if isinstance(value, int):
-        return value
-    return {"hex": (value.encode() if isinstance(value, str) else bytes(value)).hex()}
