@@ -134,9 +134,7 @@ class PolicyRunner:
         try:
             route, tentative = self._route(decision, ask_allowed=True)
             if route.more and not len(head) < route.more <= MAX_LOOK:
-                if route.more > len(head) and route.more > MAX_LOOK:
-                    raise ValueError(f"{route.more} leading bytes are too many to look at")
-                route = Route(reason="runt")
+                raise ValueError(f"LookAt({route.more}) with {len(head)} bytes seen; at most {MAX_LOOK} can be")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             return self._fault("decide", error)
         if len(port.known) >= MAX_KNOWN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipn.framing import LENGTH, PREFIX
 
@@ -47,6 +47,9 @@ class Route:
         """Whether all there is to do is to send the frame to ``links``."""
         return not self.changed and self.reason is None and not self.ask
 
+
+TOO_SHORT: Final = Route(reason="truncated header")
+"""The way of frames that end before the bytes their policy wants to see."""
 
 Span = tuple[Route, int, int]
 """(route, first, upto): frames ``first`` to ``upto`` - 1 of a run, by index into its ends, go that way."""
@@ -95,13 +98,13 @@ def spans(
 def _settled(
     view: memoryview, position: int, end: int, route: Route, known: dict[bytes, Route], resolve: Resolve
 ) -> Route:
-    """Follow the wish to look at more bytes until there is a real answer."""
+    """Follow the wish to look at more bytes until there is a real answer; a frame that has no more is too short."""
     octets = 0
     while route.more > octets:
         octets = route.more
         key = bytes(view[position + PREFIX : min(position + PREFIX + octets, end)])
         route = known.get(key) or resolve(key)
-    return route
+    return TOO_SHORT if route.more else route
 
 
 @cache

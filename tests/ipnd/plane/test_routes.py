@@ -76,6 +76,14 @@ def run_of_any(frames: list[bytes]) -> tuple[memoryview, object]:
     return memoryview(data), ends
 
 
+def test_a_frame_without_the_bytes_that_are_wanted_is_dropped_and_counted_as_such() -> None:
+    for frames in ([b"mm"], [b"mm"] * 100, [b"mm", b"aaaa", b"mmm1"]):
+        view, ends = run_of_any(frames)
+        decider = Decider()
+        route, first, upto = spans(view, ends, 2, decider.known, decider.resolve)[0]
+        assert (route.reason, first, upto) == ("truncated header", 0, min(frames.count(b"mm"), len(frames)))
+
+
 def test_a_long_run_of_one_conversation_is_one_span_and_one_question() -> None:
     view, ends = run_of([b"aaaa" + bytes(60)] * 500)
     decider = Decider()
