@@ -7,6 +7,7 @@ Pure: constants and two ``struct`` layouts, nothing else. Values are those of th
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Final, NamedTuple
 
 AF_IPN: Final = 34
@@ -71,6 +72,11 @@ IPN_CONN_NETDEV: Final = _iow("I", 202, 4)
 IPN_JOIN_NETDEV: Final = _iow("I", 203, 4)
 IPN_SETPERSIST: Final = _iow("I", 204, 4)
 
+# The structure that most of them take (netdevice(7)): a name, then a union of flags, index, address …
+IFREQ: Final = struct.Struct("@16s24s")
+IFNAMSIZ: Final = 16
+SIOCSIFHWADDR: Final = 0x8924
+
 # Defaults of a new network (the patch's STD_BIND_PARMS; its mode 0x777 was a typo for 0o777).
 DEFAULT_MTU: Final = 1514
 DEFAULT_NUMNODES: Final = 32
@@ -104,6 +110,47 @@ class NumNodes(NamedTuple):
     def unpack(cls, data: bytes) -> NumNodes:
         """Return the notice held in the first 16 bytes of ``data``; ``struct.error`` when there are fewer."""
         return cls._make(NUMNODE_OOB.unpack_from(data))
+
+
+class IfReq(NamedTuple):
+    """``struct ifreq``: the name of an interface, and what the request needs besides."""
+
+    name: str = ""
+    union: bytes = b""
+
+    def pack(self) -> bytes:
+        """Return the C structure, native byte order, 40 bytes."""
+        return IFREQ.pack(self.name.encode("utf-8", "surrogateescape")[: IFNAMSIZ - 1], self.union)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> IfReq:
+        """Return the request held in ``data``, whose end may be missing; ``struct.error`` when there is no name."""
+        name, union = IFREQ.unpack(data.ljust(IFREQ.size, b"\0")[: IFREQ.size])
+        return cls(name.split(b"\0")[0].decode("utf-8", "surrogateescape"), union)
+
+    @property
+    def flags(self) -> int:
+        """``ifr_flags``."""
+        return int.from_bytes(self.union[:2], sys.byteorder)
+
+    @property
+    def ifindex(self) -> int:
+        """``ifr_ifindex``."""
+        return int.from_bytes(self.union[:4], sys.byteorder, signed=True)
+
+    @property
+    def mac(self) -> str:
+        """The Ethernet address in ``ifr_hwaddr``, like ``02:00:00:00:00:01``."""
+        return self.union[2:8].hex(":")
+
+
+def ifreq(name: str = "", *, flags: int = 0, index: int = 0, mac: str = "") -> bytes:
+    """Return a ``struct ifreq`` for ``Socket.ioctl``, with one of flags, index and MAC address."""
+    if mac:
+        union = (1).to_bytes(2, sys.byteorder) + bytes.fromhex(mac.replace(":", ""))
+    else:
+        union = flags.to_bytes(2, sys.byteorder) if flags else index.to_bytes(4, sys.byteorder)
+    return IfReq(name, union).pack()
 
 
 def policy_number(policy: int | str) -> int:

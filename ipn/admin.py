@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 from . import create
@@ -26,6 +26,7 @@ from .channel import ControlChannel
 from .control import Message
 from .create import Creation
 from .rendezvous import control_path, open_daemon, open_network, short_address
+from .socket import Socket
 
 StrPath = str | os.PathLike[str]
 
@@ -102,6 +103,51 @@ def set_network(path: StrPath, *, policy: int | str | None = None, ports: int | 
     if policy is not None:
         fields["policy"] = _policy_number(policy, lambda: _ask(path, "policies"))
     _ask(path, "set", **fields)
+
+
+def attach_tap(
+    path: StrPath,
+    name: str = "",
+    *,
+    mac: str | None = None,
+    persist: bool = False,
+    up: bool = False,
+    addresses: Sequence[str] = (),
+) -> str:
+    """Make a TAP interface, put it on the network at ``path`` and return its name.
+
+    It stays until ``detach`` or the end of the network or of its daemon; with ``persist`` it is kept over restarts of
+    the daemon and keeps its network alive. The other arguments and the errors: as ``Socket.attach_tap``.
+    """
+    with _managed(path) as sock:
+        lifetime = "persistent" if persist else "network"
+        return sock.attach_tap(name, mac=mac, up=up, addresses=addresses, lifetime=lifetime)
+
+
+def attach_grab(path: StrPath, name: str) -> str:
+    """Grab the existing interface ``name`` for the network at ``path`` and return its name.
+
+    It stays until ``detach`` or the end of the network; a persistent network has it again when its daemon restarts.
+    Errors: as ``Socket.attach_grab``.
+    """
+    with _managed(path) as sock:
+        return sock.attach_grab(name, lifetime="network")
+
+
+def detach(path: StrPath, name: str) -> None:
+    """Take the interface ``name`` off the network at ``path``: a TAP ends, a grabbed one is let go.
+
+    Errors: EADDRNOTAVAIL when it is not on it, and as ``delete_network``.
+    """
+    _ask(path, "detach", name=name)
+
+
+@contextmanager
+def _managed(path: StrPath) -> Iterator[Socket]:
+    """Give a socket that manages the existing network at ``path``, and close it."""
+    with closing(Socket()) as sock:
+        sock.manage(path)
+        yield sock
 
 
 def policy_verb(path: StrPath, verb: str, /, **arguments: Any) -> Any:

@@ -22,6 +22,7 @@ from . import abi
 from .channel import ControlChannel
 from .control import Message
 from .create import Creation, create_network
+from .interfaces import REQUESTS, InterfaceCalls
 from .options import NETWORK_OPTIONS, NODE_FLAGS, as_int, as_json, notice_bytes
 from .rendezvous import open_network, registered_policies
 from .transport import NOW, Buffer, Deadline, PacketTransport, StreamTransport
@@ -35,7 +36,7 @@ NOTICE_TIMEOUT: Final = 5.0
 """Seconds to wait for a notice whose marker has come: ipnd sends the notice before the marker."""
 
 
-class Socket:
+class Socket(InterfaceCalls):
     """An AF_IPN socket. See ``ipn.socket``, ``ipn.bind`` and ``ipn.connect``, which make one."""
 
     def __init__(self, family: int = abi.AF_IPN, type: int = abi.SOCK_RAW, proto: int = abi.IPN_ANY) -> None:
@@ -58,6 +59,7 @@ class Socket:
         self._mtu = abi.DEFAULT_MTU
         self._channel: ControlChannel | None = None
         self._transport: StreamTransport | PacketTransport | None = None
+        self._interface: Message = {}
         self._stale_markers = 0
         # The descriptor exists from the start and keeps its number: connect puts the data socket in its place.
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -97,7 +99,7 @@ class Socket:
         port is free or the one asked for is taken, EISCONN when already connected.
         """
         self._check_open()
-        if self._transport is not None:
+        if self._transport is not None or self._interface:
             raise OSError(errno.EISCONN, f"the socket is already connected to {self._path}", self._path)
         if self._channel is None:
             if path is None:
@@ -118,10 +120,7 @@ class Socket:
         info, fds = channel.request(
             "connect",
             policy=self.proto,
-            port=self._port,
-            descr=self._description.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
-            shut_rd=self._shutdown["read"],
-            shut_wr=self._shutdown["write"],
+            **self._node_settings(),
             data="packet" if self._packet else "stream",
             handle_oob=self._flags["handle_oob"],
             want_oob=self._flags["want_oob"],
@@ -138,6 +137,15 @@ class Socket:
         self._port = int(info["port"])
         packet = PacketTransport(self._data, self._mtu + HEADROOM) if self._packet else None
         self._transport = packet or StreamTransport(self._data)
+
+    def _node_settings(self) -> Message:
+        """Return what the specification lets a node choose before it joins."""
+        return {
+            "port": self._port,
+            "descr": self._description.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+            "shut_rd": self._shutdown["read"],
+            "shut_wr": self._shutdown["write"],
+        }
 
     @property
     def _plain(self) -> StreamTransport | PacketTransport | None:
@@ -414,8 +422,15 @@ class Socket:
         raise OSError(errno.ENOPROTOOPT, f"AF_IPN has no option {option:#x} to read")
 
     def ioctl(self, request: int, argument: int | bytes = 0) -> int | bytes:
-        """Pass an ioctl to the network's policy. Errors: ENOTCONN before bind or connect, EOPNOTSUPP when unknown."""
+        """Carry out a request about interfaces, with a ``struct ifreq`` (see ``ifreq``), or one of the policy's.
+
+        IPN_CONN_NETDEV, IPN_JOIN_NETDEV, IPN_SETPERSIST (an int), IPN_SETPERSIST_NETDEV, IPN_CLRPERSIST_NETDEV,
+        SIOCSIFHWADDR; see docs/af_ipn.md. They return the ``struct ifreq`` with the interface's name, or 0.
+        Errors: ENOTCONN before bind or connect, EOPNOTSUPP for a request that the policy does not know.
+        """
         self._check_open()
+        if request in REQUESTS:
+            return REQUESTS[request](self, argument)
         if self._channel is None:
             raise self._not_connected()
         value, _ = self._channel.request("ioctl", request=request, value=as_json(argument))
@@ -585,6 +600,9 @@ class Socket:
     def _not_connected(self) -> OSError:
         if self._fd < 0:
             return OSError(errno.EBADF, "the socket is closed")
+        if self._interface:
+            text = f"messages of this node go through its interface {self._interface['name']}, not through the socket"
+            return OSError(errno.EOPNOTSUPP, text, self._path)
         return OSError(errno.ENOTCONN, "the socket is not on a network: connect it first", self._path)
 
     def _gone(self) -> OSError:

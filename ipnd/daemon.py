@@ -151,7 +151,7 @@ class Daemon:
             sock.close()
             self._log_refusal(network, peer, refusal)
             return
-        network.take_socket()
+        network.anchor(port, True)
         network.joined(port)
 
     def _log_refusal(self, network: Network, peer: Peer, refusal: OSError) -> None:

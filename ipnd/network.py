@@ -23,9 +23,14 @@ from ipn.rendezvous import abstract_address
 
 from . import access
 from .access import Peer
+from .netdev import attach
+from .netdev.attach import Handed
+from .netdev.interface import Interface, Lifetime
+from .netdev.tap import TapLink
 from .ownership import acting_as
-from .plane.delivery import Delivery
 from .plane.links import Link
+from .plane.lossless import LosslessDelivery
+from .plane.lossy import LossyDelivery
 from .plane.packet import PacketLink
 from .plane.plane import Plane
 from .plane.port import Port
@@ -42,8 +47,8 @@ log = logging.getLogger("ipnd.network")
 BACKLOG: Final = 4096
 ACL_ATTRIBUTE: Final = "system.posix_acl_access"
 
-LINKS: Final[dict[str, type[Link]]] = {"stream": StreamLink, "packet": PacketLink, "raw": StreamLink}
-"""Kind of member → the link that serves its data socket."""
+LINKS: Final[dict[str, type[Link]]] = {"stream": StreamLink, "packet": PacketLink, "raw": StreamLink, **attach.LINKS}
+"""Kind of member → the link that serves its data socket, or its interface."""
 
 
 @attrs.define
@@ -93,15 +98,16 @@ class Network:
         self._watchers: list[Callable[[dict[str, Any]], None]] = []
         self.sessions: set[Session] = set()
         self._leaving: set[Port] = set()
+        self._keep_interfaces = False
+        self.unrestored: list[Any] = []
         info = os.fstat(name_fd)
         self.key = (info.st_dev, info.st_ino)
         self.runner = PolicyRunner(self, policy)
         self.runner.hook("newnet")
-        self.delivery = Delivery(
+        self.delivery = (LosslessDelivery if options.lossless else LossyDelivery)(
             plane,
             mtu=options.mtu + policy.headroom,
             pool=options.pool,
-            lossless=options.lossless,
             rules=self.runner,
             leave=self.leave,
             half_closed=self._half_closed,
@@ -163,15 +169,17 @@ class Network:
     # -- members -----------------------------------------------------------------------------------------------------
 
     def join(
-        self, kind: str, peer: Peer, sock_for: Callable[[], socket.socket], *,
+        self, kind: str, peer: Peer, sock_for: Callable[[], Any], *,
         wanted: int = -1, receive: bool = True, send: bool = True, description: str = "",
+        interface: Interface | None = None, granted: access.Rights | None = None,
     ) -> Port:
         """Add a member as far as the socket file lets it, and return its port.
 
-        ``sock_for`` makes or gives the daemon's end of its data socket. Errors: EACCES when neither direction is
+        ``sock_for`` makes or gives the daemon's end of its data socket, or the device of its ``interface``.
+        ``granted``: its rights, when they were judged before. Errors: EACCES when neither direction is
         left, EADDRNOTAVAIL without a free port (or when the wanted one is taken).
         """
-        granted = self.rights(peer)
+        granted = granted or self.rights(peer)
         receive, send = receive and granted.receive, send and granted.send
         if not receive and not send:
             text = f"{self.path} gives {peer} neither r nor w of what it asked for (it has: {granted})"
@@ -185,6 +193,7 @@ class Network:
             raise OSError(errno.EADDRNOTAVAIL, text)
         port = Port(number, kind, peer, reader=receive, writer=send)
         port.description = description
+        port.interface = interface
         port.link = LINKS[kind](self.plane, sock_for(), self.delivery, port)
         self.delivery.admit(port.link)
         self.ports[number] = port
@@ -206,6 +215,8 @@ class Network:
         self._leaving.discard(port)
         del self.ports[port.number]
         self.delivery.forget(port.link)
+        if port.interface is not None:
+            self._let_go(port.interface, port.link)
         port.link.close()
         self._announce({"event": "leave", "why": why, **port.show(time.monotonic_ns())})
         port.link = None
@@ -213,17 +224,105 @@ class Network:
         self.members_changed()
         if port.session is not None:
             port.session.port_left()
-        elif port.kind == "raw":
+        elif port.anchor:
             self.release_socket()
 
     def _half_closed(self, port: Port) -> None:
         """A member closed one direction of its data socket."""
         if port.link is not None and not port.link.reading:
             port.writer = False
-        if not port.reader and not port.writer and port.session is None:
+        if not port.reader and not port.writer and port.session is None and port.interface is None:
             self.leave(port)  # a raw member that can do nothing any more; others leave when they close
         else:
             self.members_changed()
+
+    # -- interfaces --------------------------------------------------------------------------------------------------
+
+    def attach(
+        self, handed: Handed, peer: Peer, lifetime: Lifetime, *,
+        wanted: int = -1, receive: bool = True, send: bool = True, description: str = "",
+        granted: access.Rights | None = None, session: Session | None = None,
+    ) -> Port:
+        """Make an interface of the host a member; ``handed`` belongs to the network from now on. Errors as ``join``."""
+        try:
+            interface = Interface(self.plane, handed.name, handed.watch, handed.lock, lifetime)
+        except BaseException:
+            handed.close()
+            raise
+        try:
+            port = self.join(
+                handed.kind, peer, lambda: handed.endpoint, wanted=wanted, receive=receive, send=send,
+                description=description, interface=interface, granted=granted,
+            )
+        except BaseException:
+            interface.close()
+            handed.endpoint.close()
+            raise
+        port.session = session
+        interface.on_change = lambda: self._interface_changed(port)
+        interface.on_gone = lambda: self._interface_gone(port)
+        if session is None or lifetime is not Lifetime.SOCKET:
+            self.keep(port, lifetime)
+        log.info("%s: %s joins by port %d, put there by %s", self.path, interface.name, port.number, peer)
+        return port
+
+    def keep(self, port: Port, lifetime: Lifetime) -> None:
+        """Set how long an interface stays; one that should end with its socket goes at once when it has none."""
+        assert port.interface is not None
+        port.interface.lifetime = lifetime
+        if isinstance(port.link, TapLink):
+            port.link.sock.set_persistent(lifetime is Lifetime.PERSISTENT and self.persistent)
+        self.configuration_changed()
+        if port.session is None:
+            self.anchor(port, lifetime is Lifetime.PERSISTENT)
+            if lifetime is Lifetime.SOCKET:
+                self.leave(port, "detached")
+
+    def anchor(self, port: Port, anchor: bool) -> None:
+        """Have a port keep the network alive, or not."""
+        if anchor and not port.anchor:
+            port.anchor = True
+            self.take_socket()
+        elif port.anchor and not anchor:
+            port.anchor = False
+            self.release_socket()
+
+    def interface(self, name: str = "", index: int = 0) -> Port | None:
+        """Return the port of an interface by its name, or by its index."""
+        for port in self.ports.values():
+            interface = port.interface
+            if interface is not None and (interface.name == name if name else interface.index == index):
+                return port
+        return None
+
+    def _interface_changed(self, port: Port) -> None:
+        assert port.interface is not None
+        shown = port.interface.show()
+        state = {None: "in another namespace", True: "up", False: "down"}[port.interface.up]
+        log.info("%s: the interface on port %d is %s, and %s", self.path, port.number, port.interface.name, state)
+        self._announce({"event": "interface", "port": port.number, "interface": shown})
+        self.configuration_changed()
+
+    def _interface_gone(self, port: Port) -> None:
+        """The interface has left its namespace: a TAP is still ours when it was only moved."""
+        interface = port.interface
+        if interface is None:
+            return
+        name = port.link.sock.name if isinstance(port.link, TapLink) else None
+        if name is not None:
+            interface.moved(name)
+            self._interface_changed(port)
+            return
+        log.warning("%s: the interface %s on port %d is gone", self.path, interface.name, port.number)
+        self.leave(port, "its interface is gone")
+
+    def _let_go(self, interface: Interface, link: Link) -> None:
+        interface.close()
+        if isinstance(link, TapLink) and not self._keep_interfaces:
+            with contextlib.suppress(OSError):
+                link.sock.set_persistent(False)
+        if not self._keep_interfaces:
+            self.configuration_changed()
 
     def members_changed(self) -> None:
         """Who receives or sends has changed: decisions are made anew, and who asked is told of the numbers."""
@@ -293,7 +392,7 @@ class Network:
 
     def configuration_changed(self) -> None:
         """What is kept with a persistent network is another now."""
-        if self.persistent:
+        if self.persistent and not self.ended:
             self._on_change()
 
     def show(self, *, ports: bool = True) -> dict[str, Any]:
@@ -349,6 +448,7 @@ class Network:
         if self.ended:
             return
         self.ended = True
+        self._keep_interfaces = keep_file
         log.info("network %s ends: %s", self.path, why)
         if not keep_file:
             self._remove_file()

@@ -33,6 +33,9 @@ from ipn.control import VERSION, Message
 
 from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
+from .netdev.attach import DESCRIPTORS, take_device
+from .netdev.interface import Lifetime
+from .netdev.tap import TapLink
 from .network import Network, Options
 from .plane.links import SEND_BUFFER
 from .plane.port import Port
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 PATH_MAX: Final = 4096
 """Longest path accepted, in bytes (limits.h)."""
+IFNAMSIZ: Final = 16
+"""Longest name of an interface, in bytes, with the NUL behind it (linux/if.h)."""
 MAX_OPTION: Final = 16 * 1024
 """Longest value of a policy's option, in bytes."""
 
@@ -213,6 +218,90 @@ class Session:
         self.reply_fds.append(theirs.detach())
         return {**self._options(message), "port": port.number, "rights": port.rights}
 
+    # -- interfaces --------------------------------------------------------------------------------------------------
+
+    def _attach(self, message: Message) -> Message:
+        """The node is an interface of the host: what the network sends to it goes there."""
+        network = self._network()
+        network.matches(take_int(message, "policy", 0, IPN_MAX_PROTO, 0))
+        kind = take_text(message, "kind", 16)
+        if kind not in DESCRIPTORS:
+            raise OSError(errno.EINVAL, f"attach: 'kind' must be one of {', '.join(DESCRIPTORS)}, not {kind!r}")
+        lifetime = _lifetime(message, Lifetime.SOCKET)
+        if self.state is State.UNBOUND and lifetime is not Lifetime.SOCKET:
+            network.require_manage(self.peer)
+        wanted = take_int(message, "port", -1, MAX_NUMNODES, -1)
+        description = take_text(message, "descr", IPN_DESCRLEN, "")
+        receive, send = not take_bool(message, "shut_rd"), not take_bool(message, "shut_wr")
+        port = network.attach(
+            take_device(kind, self._take_fds(DESCRIPTORS[kind])), self.peer, lifetime,
+            wanted=wanted, receive=receive, send=send, description=description, session=self,
+        )
+        if self.state is State.UNBOUND:
+            network.take_socket()
+        self.port = port
+        self.state = State.CONNECTED
+        network.joined(port)
+        return self._joined_as(message, port)
+
+    def _join_interface(self, message: Message) -> Message:
+        """Take over an interface that no socket controls."""
+        network = self._network()
+        name, index = take_text(message, "name", IFNAMSIZ, ""), take_int(message, "index", 0, 1 << 31, 0)
+        shown = name or f"number {index}"
+        port = network.interface(name, index)
+        if port is None:
+            if any(other.interface(name, index) for other in self._daemon.networks.values()):
+                raise PermissionError(errno.EPERM, f"the interface {shown} is on another network than {network.path}")
+            raise OSError(errno.EADDRNOTAVAIL, f"no interface {shown} is on {network.path}")
+        if port.session is not None:
+            raise OSError(errno.EADDRNOTAVAIL, f"another socket controls the interface {shown} on {network.path}")
+        port.session, self.port = self, port
+        network.anchor(port, False)
+        self.state = State.CONNECTED
+        return self._joined_as(message, port)
+
+    def _joined_as(self, message: Message, port: Port) -> Message:
+        assert port.interface is not None
+        return {
+            **self._options(message), "port": port.number, "rights": port.rights, "interface": port.interface.show()
+        }
+
+    def _keep(self, message: Message) -> None:
+        """Set how long the socket's own interface stays; or, by its name on an unbound socket, any that it manages."""
+        lifetime = _lifetime(message)
+        if self.state is State.CONNECTED:
+            port, network = self._own_port(), self._network()
+            if port.interface is None:
+                raise OSError(errno.ENODEV, "the node is no interface: only those can be persistent")
+        else:
+            network, port = self._interface_to_manage(message)
+        network.keep(port, lifetime)
+
+    def _interface_to_manage(self, message: Message) -> tuple[Network, Port]:
+        """Return an interface by its name or index, on the session's network or whichever; EADDRNOTAVAIL, EPERM."""
+        name, index = take_text(message, "name", IFNAMSIZ, ""), take_int(message, "index", 0, 1 << 31, 0)
+        networks = [self._target(message)] if self.network or "path" in message else self._daemon.networks.values()
+        for network in networks:
+            if (port := network.interface(name, index)) is not None:
+                network.require_manage(self.peer)
+                return network, port
+        where = f"on {networks[0].path}" if isinstance(networks, list) else "on any network of this ipnd"
+        raise OSError(errno.EADDRNOTAVAIL, f"no interface {name or index} is {where}")
+
+    def _detach(self, message: Message) -> None:
+        network, port = self._interface_to_manage(message)
+        network.leave(port, f"detached by {self.peer}")
+
+    def _set_mac(self, message: Message) -> None:
+        port = self.port
+        if port is None or not isinstance(port.link, TapLink):
+            text = "only the MAC address of a TAP can be set, by the socket that controls it"
+            raise OSError(errno.EADDRNOTAVAIL, text)
+        port.link.sock.set_mac(take_text(message, "mac", 32))
+        assert port.interface is not None
+        port.interface.look()
+
     def _options(self, message: Message) -> Message:
         network = self._network()
         options = network.options
@@ -235,8 +324,7 @@ class Session:
         if take_bool(message, "write") and port.writer:
             port.writer = False
             assert port.link is not None
-            # What was sent before stays readable; the member's kernel refuses what it sends from now on.
-            port.link.sock.shutdown(socket.SHUT_RD)
+            port.link.stop_reading()
         network.members_changed()
 
     def _describe(self, message: Message) -> None:
@@ -363,10 +451,23 @@ class Session:
         if network is None:
             return
         network.sessions.discard(self)
-        if self.port is not None and self.port.link is not None:
-            self.port.link.drain()
+        port = self.port
+        if port is not None and port.interface is not None and port.interface.lifetime is not Lifetime.SOCKET:
+            port.session = None
+            network.anchor(port, port.interface.lifetime is Lifetime.PERSISTENT)
+        elif port is not None and port.link is not None:
+            port.link.drain()
         if self.state is not State.UNBOUND and not network.ended:
             network.release_socket()
+
+
+def _lifetime(message: Message, default: Lifetime | None = None) -> Lifetime:
+    word = take_text(message, "lifetime", 16, default.value if default else None)
+    try:
+        return Lifetime(word)
+    except ValueError:
+        known = ", ".join(lifetime.value for lifetime in Lifetime)
+        raise OSError(errno.EINVAL, f"{message.get('op')}: 'lifetime' must be one of {known}, not {word!r}") from None
 
 
 def _as_json(value: object) -> Any:
@@ -383,6 +484,11 @@ OPS: Final[dict[str, tuple[frozenset[State], bool, Callable[[Session, Message], 
     "bind": (NEW, True, Session._bind),
     "connect": (frozenset({State.UNBOUND, State.BOUND}), True, Session._connect),
     "options": (JOINED, True, Session._options),
+    "attach": (frozenset({State.UNBOUND, State.BOUND}), True, Session._attach),
+    "join_interface": (frozenset({State.BOUND}), True, Session._join_interface),
+    "keep": (ANY, False, Session._keep),
+    "detach": (ANY, False, Session._detach),
+    "set_mac": (ANY, False, Session._set_mac),
     "shutdown": (frozenset({State.CONNECTED}), True, Session._shutdown),
     "describe": (frozenset({State.CONNECTED}), True, Session._describe),
     "oob": (frozenset({State.CONNECTED}), True, Session._oob),

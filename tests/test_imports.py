@@ -21,6 +21,7 @@ PURE = [
     "ipnd/errors.py",
     "ipnd/fields.py",
     "ipnd/plane/batch.py",
+    "ipnd/plane/offload.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "ipnd/policies").glob("**/*.py")),
 ]
 

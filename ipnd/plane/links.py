@@ -1,4 +1,4 @@
-"""Data sockets: what all kinds of links share: their place in the loop and the queue of what a member has not taken.
+"""Links to members: what all kinds share: their place in the loop and the queue of what a member has not taken.
 
 A link never blocks and never tears a frame: a frame begun is finished before another goes out. A unix stream
 socket takes up to ``ATOMIC`` bytes whole or not at all (one buffer of the kernel), so runs are written in
@@ -13,14 +13,14 @@ import select
 import socket
 from bisect import bisect_right
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ipn.framing import PREFIX
 
 from .batch import Ends
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .delivery import Delivery, Unfinished
     from .plane import Plane
     from .port import Port
 
@@ -70,16 +70,32 @@ def _frames_begun(piece: Piece) -> int:
     return whole + (piece.offset > (piece.ends[whole - 1] if whole else 0))
 
 
+class Endpoint(Protocol):
+    """What frames come from and go to: a socket, or a device. ``fileno`` is -1 once it is closed."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+
+
 class Link:
-    """What stream and packet links share: the socket, its place in the loop, the queue. Owns ``sock``."""
+    """What all links share: the endpoint, its place in the loop, the queue. Owns ``sock``.
+
+    ``takes_unfinished``: whether it takes frames that are yet to be cut and checksummed (``write_unfinished``).
+    ``receiver``: the process that reads what is written, 0 when it is none.
+    """
 
     boundary = PREFIX
+    takes_unfinished = False
 
-    def __init__(self, plane: Plane, sock: socket.socket, delivery: Delivery, port: Port) -> None:
+    def __init__(self, plane: Plane, sock: Endpoint, delivery: Delivery, port: Port) -> None:
         self.plane = plane
         self.sock = sock
         self.delivery = delivery
         self.port = port
+        self.receiver = port.peer.pid
         self.queue: deque[Piece] = deque()
         self.queued = 0
         self.queued_bytes = 0
@@ -95,10 +111,6 @@ class Link:
         self.held: list[Link] = []
         self.holds = 0
         self.backlog: tuple[bytes, Ends] | None = None
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self.send_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
         self.mask = READ if self.reading else 0
         plane.register(sock.fileno(), self.mask, self.on_event)
         self.registered = True
@@ -123,6 +135,12 @@ class Link:
     def may_read(self) -> bool:
         """Return whether frames may be taken from the member now: it sends, and nobody it would have to wait for."""
         return self.reading and self.backlog is None and not self.holds and self.sock.fileno() >= 0
+
+    def leave_for_later(self, view: memoryview, ends: Ends) -> None:
+        """Put frames behind those that this sender could not send on yet."""
+        data, old = self.backlog or (b"", [])
+        shift = len(data)
+        self.backlog = data + bytes(view), [*old, *(end + shift for end in ends)]
 
     def drain(self) -> None:
         """Read what a member that is leaving has left behind; it is gone when that is done."""
@@ -186,6 +204,10 @@ class Link:
         """Write frames of a run as far as the socket takes them; return how many are dealt with."""
         raise NotImplementedError
 
+    def write_unfinished(self, run: Unfinished) -> int:
+        """Write frames of a run of which some are unfinished; return the index of the first that was not taken."""
+        raise NotImplementedError
+
     def room(self) -> int:
         """Return how many bytes of a run a single write surely takes; 0 when even one frame may not fit."""
         raise NotImplementedError
@@ -207,6 +229,11 @@ class Link:
     def write_queue(self) -> None:
         """Write queued pieces; BlockingIOError when the socket is full."""
         raise NotImplementedError
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the member."""
+        self.reading = False
+        self.update_interest()
 
     def send_marker(self) -> None:
         """Send an empty frame: it wakes a member whose notice waits on its control connection."""
@@ -257,3 +284,20 @@ class Link:
         self.sent(len(piece.ends), len(piece.data))
         if piece.claim:
             piece.claim.release()
+
+
+class SocketLink(Link):
+    """What the links to data sockets share."""
+
+    sock: socket.socket
+
+    def __init__(self, plane: Plane, sock: socket.socket, delivery: Delivery, port: Port) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.send_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        super().__init__(plane, sock, delivery, port)
+
+    def stop_reading(self) -> None:
+        """Let the kernel refuse what the member sends from now on; what it sent before is still read."""
+        self.sock.shutdown(socket.SHUT_RD)

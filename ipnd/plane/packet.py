@@ -1,4 +1,4 @@
-"""SEQPACKET data sockets: one message a frame, for members that want the kernel to keep the boundaries."""
+"""Links that take one frame with each call: SEQPACKET data sockets, and what grabbed interfaces share with them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,77 @@ import contextlib
 import errno
 import select
 from bisect import bisect_right
-from typing import Final
+from typing import ClassVar, Final
 
 from ipn.framing import LENGTH, PREFIX
 
 from .batch import Ends
-from .links import Link
+from .links import SocketLink
 
 SEQPACKET_BURST: Final = 64
 """Messages read in one go; the kernel holds about 11 (net.unix.max_dgram_qlen)."""
 
 
-class PacketLink(Link):
+class MessageLink(SocketLink):
+    """A socket that takes one frame with each call, until its queue in the kernel is full.
+
+    ``LOST``: errors that mean that it will never take this frame, but perhaps the next.
+    """
+
+    LOST: ClassVar[frozenset[int]] = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
+
+    def put(self, message: memoryview) -> None:
+        """Give one frame to the kernel."""
+        self.sock.send(message)
+
+    def write(self, view: memoryview, ends: Ends) -> int:
+        """Write frames one by one until the kernel's queue is full."""
+        start = done = size = lost = 0
+        try:
+            for end in ends:
+                if self._send(view[start + PREFIX : end]):
+                    size += end - start
+                else:
+                    lost += 1
+                start = end
+                done += 1
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.delivery.broken(self)
+            return len(ends)
+        self.sent(done - lost, size)
+        return done
+
+    def _send(self, message: memoryview) -> bool:
+        """Send one frame; False when it is lost."""
+        try:
+            self.put(message)
+        except OSError as error:
+            if error.errno not in self.LOST:
+                raise
+            self.port.dropped += 1
+            return False
+        return True
+
+    def room(self) -> int:
+        """Return 0: the kernel tells of no message queue how full it is."""
+        return 0
+
+    def write_queue(self) -> None:
+        """Write queued messages until the kernel's queue is full."""
+        while self.queue:
+            piece = self.queue[0]
+            view, start = memoryview(piece.data), piece.offset
+            if not piece.ends:
+                self.put(memoryview(b""))
+            for end in piece.ends[bisect_right(piece.ends, start) :]:
+                self._send(view[start + PREFIX : end])
+                start = piece.offset = end
+            self.pop()
+
+
+class PacketLink(MessageLink):
     """A SEQPACKET data socket: one frame a message."""
 
     def read(self) -> None:
@@ -61,50 +120,6 @@ class PacketLink(Link):
         poll = select.poll()
         poll.register(self.sock, select.POLLRDHUP)
         return bool(poll.poll(0))
-
-    def write(self, view: memoryview, ends: Ends) -> int:
-        """Write frames one by one until the kernel's queue is full."""
-        start = done = size = 0
-        try:
-            for end in ends:
-                if self._send(view[start + PREFIX : end]):
-                    size += end - start
-                start = end
-                done += 1
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.delivery.broken(self)
-            return len(ends)
-        self.sent(done, size)
-        return done
-
-    def _send(self, message: memoryview) -> bool:
-        """Send one message; False when it is longer than any the socket takes, and so is lost."""
-        try:
-            self.sock.send(message)
-        except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
-                raise
-            self.port.dropped += 1
-            return False
-        return True
-
-    def room(self) -> int:
-        """Return 0: the kernel tells of no message queue how full it is."""
-        return 0
-
-    def write_queue(self) -> None:
-        """Write queued messages until the kernel's queue is full."""
-        while self.queue:
-            piece = self.queue[0]
-            view, start = memoryview(piece.data), piece.offset
-            if not piece.ends:
-                self.sock.send(b"")
-            for end in piece.ends[bisect_right(piece.ends, start) :]:
-                self._send(view[start + PREFIX : end])
-                start = piece.offset = end
-            self.pop()
 
     def send_marker(self) -> None:
         """Send an empty message."""

@@ -6,20 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ipnd.access import Peer
+    from ipnd.netdev.interface import Interface
 
     from .links import Link
     from .routes import Route
 
 
 class Port:
-    """One member. ``rx`` counts what came from it, ``tx`` what it was given, ``dropped`` what it should have got."""
+    """One member. ``anchor``: it keeps its network alive by itself, without a socket.
+
+    ``rx`` counts what came from it, ``tx`` what it was given, ``dropped`` what it should have got.
+    """
 
     __slots__ = (
+        "anchor",
         "blocked_ns",
         "blocked_since",
         "description",
         "dropped",
         "handle_oob",
+        "interface",
         "kind",
         "known",
         "link",
@@ -47,6 +53,8 @@ class Port:
         self.writer = writer
         self.handle_oob = self.want_oob = False
         self.session: Any = None
+        self.interface: Interface | None = None
+        self.anchor = False
         self.link: Link | None = None
         self.route: Route | None = None
         self.known: dict[bytes, Route] = {}
@@ -79,7 +87,7 @@ class Port:
 
     def show(self, now_ns: int) -> dict[str, Any]:
         """Return the port as ``net show --json`` prints it."""
-        return {
+        shown = {
             "port": self.number,
             "kind": self.kind,
             "description": self.description,
@@ -97,3 +105,6 @@ class Port:
             "oversize": self.oversize,
             "blocked_ms": self.blocked_ms(now_ns),
         }
+        if self.interface is not None:
+            shown["interface"] = self.interface.show()
+        return shown

@@ -15,7 +15,7 @@ from ipn.framing import LENGTH, PREFIX
 from ipnd.errors import PeerFault
 
 from .batch import Ends, cut
-from .links import ATOMIC, Link, Piece
+from .links import ATOMIC, Piece, SocketLink
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -29,7 +29,7 @@ ENOUGH: Final = 512 * 1024
 SIOCOUTQ: Final = termios.TIOCOUTQ
 
 
-class StreamLink(Link):
+class StreamLink(SocketLink):
     """A stream data socket: frames behind 4-byte lengths."""
 
     def __init__(self, plane: Plane, sock: socket.socket, delivery: Delivery, port: Port) -> None:

@@ -1,0 +1,271 @@
+"""TAP interfaces on a network: the descriptor of /dev/net/tun that a member has opened, and its link.
+
+Each call reads or writes one frame, behind a ``struct virtio_net_hdr`` that says what is left to do to it: the offloads
+are on, so that the host's TCP sends 64 KiB at once, and such frames cross whole to who can take them. Where most of
+what a TAP sends has to be cut, its kernel is asked to do that: it is faster at it than we are.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Final
+
+from ipn.framing import LENGTH, PREFIX
+from ipn.netdev import (
+    IFF_NO_PI,
+    IFF_TAP,
+    IFF_VNET_HDR,
+    TUN_F_CSUM,
+    TUN_F_TSO4,
+    TUN_F_TSO6,
+    TUN_F_TSO_ECN,
+    TUN_F_USO4,
+    TUN_F_USO6,
+    TUNGETIFF,
+    TUNSETOFFLOAD,
+    TUNSETOWNER,
+    TUNSETPERSIST,
+    TUNSETVNETHDRSZ,
+    set_mac,
+)
+from ipn.netlink import IFREQ
+from ipnd.plane.batch import Ends
+from ipnd.plane.links import Link
+from ipnd.plane.offload import HEADER, PLAIN, is_unfinished, segment_length
+
+if TYPE_CHECKING:
+    from ipnd.plane.delivery import Delivery, Unfinished
+    from ipnd.plane.plane import Plane
+    from ipnd.plane.port import Port
+
+LARGEST: Final = 65_536 + 18
+"""Bytes of the largest frame that the kernel gives: an IP packet and its Ethernet header with a VLAN tag."""
+VLAN_TAG: Final = 4
+"""Bytes that a frame of an interface may be longer than the network's MTU when they are a tag's."""
+TAGS: Final = (b"\x81\x00", b"\x88\xa8")
+EVERYTHING: Final = 1 << 30
+"""Room of a TAP: the kernel takes or drops a frame at once, so it is never full."""
+MODE: Final = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+OFFLOADS: Final = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+UDP_OFFLOADS: Final = TUN_F_USO4 | TUN_F_USO6
+"""Cutting of UDP, since Linux 6.2."""
+JUDGE_BYTES: Final = 1024 * 1024
+"""Bytes of frames to be cut after which it is judged who had better cut."""
+LOOK_AGAIN_NS: Final = 1_000_000_000
+"""After that time frames are asked for whole again, to see who would take them; doubled each time nothing changed …"""
+LOOK_AGAIN_MAX_NS: Final = 64_000_000_000
+"""… up to this."""
+RETIRED: Final = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV})
+"""Errors that mean that the interface is no more."""
+
+
+class Tap:
+    """The descriptor of a TAP. Owns ``fd``. ``OSError`` EINVAL when it is none, or not in the mode that we need."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        name, flags = self._request()
+        if flags & MODE != MODE:
+            text = "attach: the TAP must be opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+            raise OSError(errno.EINVAL, text)
+        self.opened_as = name
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", HEADER))
+        os.set_blocking(fd, False)
+        self.set_offloads(on=True)
+
+    def _request(self) -> tuple[str, int]:
+        try:
+            name, rest = IFREQ.unpack(fcntl.ioctl(self._fd, TUNGETIFF, bytes(IFREQ.size)))
+        except OSError:
+            raise OSError(errno.EINVAL, "attach: the first descriptor is no TAP") from None
+        return name.split(b"\0")[0].decode("utf-8", "replace"), struct.unpack_from("H", rest)[0]
+
+    @property
+    def name(self) -> str | None:
+        """What the interface is called now, in whatever namespace it is; None when it is no more."""
+        try:
+            return self._request()[0]
+        except OSError:
+            return None
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 once closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor; the interface goes unless it is persistent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def set_offloads(self, *, on: bool) -> None:
+        """Ask the kernel for frames as they are, to be finished by whoever sends them on, or for finished ones."""
+        try:
+            fcntl.ioctl(self._fd, TUNSETOFFLOAD, OFFLOADS | UDP_OFFLOADS if on else 0)
+        except OSError:
+            fcntl.ioctl(self._fd, TUNSETOFFLOAD, OFFLOADS if on else 0)
+
+    def set_mac(self, mac: str) -> None:
+        """Give the interface another MAC address: EINVAL for what is none."""
+        set_mac(self._fd, mac)
+
+    def set_persistent(self, on: bool) -> None:
+        """Have the interface outlive the descriptor, for this process's user to open again; or not."""
+        if on:
+            fcntl.ioctl(self._fd, TUNSETOWNER, os.geteuid())
+        fcntl.ioctl(self._fd, TUNSETPERSIST, int(on))
+
+
+class TapLink(Link):
+    """A TAP: one frame a call, in either direction; nothing ever waits for it."""
+
+    sock: Tap
+    takes_unfinished = True
+
+    def __init__(self, plane: Plane, sock: Tap, delivery: Delivery, port: Port) -> None:
+        super().__init__(plane, sock, delivery, port)
+        self.receiver = 0
+        self._header = bytearray(HEADER)
+        self._now = os.RWF_NOWAIT  # who has opened it may make the descriptor block
+        self._offloads = True
+        self._whole = self._cut = 0
+        self._look_again = 0
+        self._patience = LOOK_AGAIN_NS
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Read a batch of frames, each straight behind the gap for its length."""
+        if self._look_again:
+            self._ask_for_whole_frames_again()
+        plane, header, scratch = self.plane, self._header, self.plane.scratch
+        view = plane.scratch_view
+        last = plane.scratch_size - LARGEST - PREFIX
+        position = 0
+        ends: list[int] = []
+        headers: dict[int, bytes] = {}
+        lengths: set[int] = set()
+        try:
+            while position <= last:
+                frame = view[position + PREFIX : position + PREFIX + LARGEST]
+                got = self._read(header, frame) - HEADER
+                if header != PLAIN and is_unfinished(now := bytes(header)):
+                    length = segment_length(frame[:got], now)
+                    headers[len(ends)] = now
+                else:
+                    length = got
+                if length <= 0 or (length > self.delivery.mtu and not self._only_tagged(frame, length)):
+                    self.port.oversize += 1
+                    headers.pop(len(ends), None)
+                    continue
+                lengths.add(got)
+                LENGTH.pack_into(scratch, position, got)
+                position += PREFIX + got
+                ends.append(position)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failed(error)
+        if ends and self.sock.fileno() >= 0:
+            self.run_at = 0
+            if headers:
+                delivery = self.delivery
+                whole, finished = delivery.whole_bytes, delivery.finished_bytes
+                delivery.forward_unfinished(self, view[:position], ends, headers)
+                self._judge(delivery.whole_bytes - whole, delivery.finished_bytes - finished)
+            else:
+                regular = len(lengths) == 1
+                self.delivery.forward(self, view[:position], range(ends[0], position + 1, ends[0]) if regular else ends)
+
+    def _read(self, header: bytearray, frame: memoryview) -> int:
+        return os.preadv(self.sock.fileno(), (header, frame), -1, self._now)
+
+    def _only_tagged(self, frame: memoryview, length: int) -> bool:
+        """Return whether a frame is too long for the network by no more than a VLAN tag."""
+        return length <= self.delivery.mtu + VLAN_TAG and bytes(frame[12:14]) in TAGS
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in RETIRED:
+            self.reading = False
+            self.delivery.gone(self)
+        elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and self._now:
+            self._now = 0  # a kernel whose TAPs do not know RWF_NOWAIT
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, view: memoryview, ends: Ends) -> int:
+        """Write frames; the kernel takes them all, or it will never take them."""
+        fd, now, writev = self.sock.fileno(), self._now, os.pwritev
+        start = lost = lost_bytes = 0
+        for end in ends:
+            try:
+                writev(fd, (PLAIN, view[start + PREFIX : end]), -1, now)
+            except OSError as error:
+                lost += 1
+                lost_bytes += end - start
+                if error.errno in RETIRED:
+                    self.delivery.broken(self)
+            start = end
+        self.port.dropped += lost
+        self.sent(len(ends) - lost, len(view) - lost_bytes)
+        return len(ends)
+
+    def write_unfinished(self, run: Unfinished) -> int:
+        """Write frames whole, each with what is left to do to it."""
+        fd, now, writev, view, headers = self.sock.fileno(), self._now, os.pwritev, run.view, run.headers
+        first = start = run.ends[run.first - 1] if run.first else 0
+        lost = lost_bytes = 0
+        for index in range(run.first, run.upto):
+            end = run.ends[index]
+            try:
+                writev(fd, (headers.get(index, PLAIN), view[start + PREFIX : end]), -1, now)
+            except OSError as error:
+                lost += 1
+                lost_bytes += end - start
+                if error.errno in RETIRED:
+                    self.delivery.broken(self)
+            start = end
+        self.port.dropped += lost
+        self.delivery.whole_bytes += start - first
+        self.sent(run.upto - run.first - lost, start - first - lost_bytes)
+        return run.upto
+
+    def room(self) -> int:
+        """Return that there is always room."""
+        return EVERYTHING
+
+    def write_queue(self) -> None:
+        """Do nothing: nothing is ever queued, but what a network's end may have left."""
+        self.discard()
+
+    def send_marker(self) -> None:
+        """Do nothing: an interface hears of no notices."""
+
+    def drain(self) -> None:
+        """Leave at once: what the host has not sent yet, it has not sent."""
+        self.delivery.gone(self)
+
+    # -- who cuts ----------------------------------------------------------------------------------------------------
+
+    def _judge(self, whole: int, finished: int) -> None:
+        """Have the kernel finish frames when more of them had to be finished (bytes) than crossed whole."""
+        self._whole += whole
+        self._cut += finished
+        if self._whole + self._cut < JUDGE_BYTES:
+            return
+        if self._cut > self._whole:
+            self.sock.set_offloads(on=False)
+            self._look_again = time.monotonic_ns() + self._patience
+            self._patience = min(2 * self._patience, LOOK_AGAIN_MAX_NS)
+        else:
+            self._patience = LOOK_AGAIN_NS
+        self._whole = self._cut = 0
+
+    def _ask_for_whole_frames_again(self) -> None:
+        if time.monotonic_ns() >= self._look_again:
+            self._look_again = 0
+            self.sock.set_offloads(on=True)
