@@ -33,6 +33,9 @@ from .access import Peer
 from .connection import Connection
 from .errors import PeerFault
 from .gateways.door import Door
+from .netdev.attach import take_device
+from .netdev.interface import Lifetime
+from .netdev.saved import SavedInterface
 from .network import Network, Options
 from .plane.links import Link
 from .plane.plane import EventHandler, Plane
@@ -193,10 +196,25 @@ class Daemon:
                 listener, name_fd = state.recreate(saved)
                 network = self.add_network(saved.path, listener, name_fd, saved.policy, saved.options, persistent=True)
                 network.runner.restore(saved.policy_state)
+                for interface in saved.interfaces:
+                    self._restore_interface(network, interface)
             except OSError as error:
                 log.error("the persistent network %s cannot be made again: %s", saved.path, error.strerror)
                 self._unrestored.append(saved)
         self._restoring = False
+
+    def _restore_interface(self, network: Network, saved: SavedInterface) -> None:
+        """Put an interface on its network again; one that cannot be had is kept for the next start."""
+        try:
+            device = saved.open()
+            port = network.attach(
+                take_device(device.kind, device.fds), saved.peer, Lifetime(saved.lifetime),
+                wanted=saved.port, description=saved.description, granted=saved.rights,
+            )
+            network.joined(port)
+        except OSError as error:
+            log.error("the interface %s of %s cannot be had again: %s", saved.name, network.path, error.strerror)
+            network.unrestored.append(saved)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from .policies.base import Policy
 from .policy_runner import PolicyRunner
 
 if TYPE_CHECKING:
+    from .netdev.saved import SavedInterface
     from .session import Session
 
 log = logging.getLogger("ipnd.network")
@@ -99,7 +100,7 @@ class Network:
         self.sessions: set[Session] = set()
         self._leaving: set[Port] = set()
         self._keep_interfaces = False
-        self.unrestored: list[Any] = []
+        self.unrestored: list[SavedInterface] = []
         info = os.fstat(name_fd)
         self.key = (info.st_dev, info.st_ino)
         self.runner = PolicyRunner(self, policy)
@@ -263,6 +264,7 @@ class Network:
         interface.on_gone = lambda: self._interface_gone(port)
         if session is None or lifetime is not Lifetime.SOCKET:
             self.keep(port, lifetime)
+        self.forget_unrestored(interface.name)
         log.info("%s: %s joins by port %d, put there by %s", self.path, interface.name, port.number, peer)
         return port
 
@@ -286,6 +288,15 @@ class Network:
         elif port.anchor and not anchor:
             port.anchor = False
             self.release_socket()
+
+    def forget_unrestored(self, name: str) -> bool:
+        """Forget an interface that could not be had again at the last start; return whether there was one."""
+        left = [saved for saved in self.unrestored if saved.name != name]
+        found = len(left) < len(self.unrestored)
+        if found:
+            self.unrestored = left
+            self.configuration_changed()
+        return found
 
     def interface(self, name: str = "", index: int = 0) -> Port | None:
         """Return the port of an interface by its name, or by its index."""
@@ -416,6 +427,7 @@ class Network:
             "refused": self.refused,
             "pending": self.delivery.pending,
             "drops": dict(self.runner.drops),
+            "missing": [saved.name for saved in self.unrestored],
             "policy_state": self.runner.hook("show"),
         }
         if ports:

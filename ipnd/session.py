@@ -290,6 +290,10 @@ class Session:
         raise OSError(errno.EADDRNOTAVAIL, f"no interface {name or index} is {where}")
 
     def _detach(self, message: Message) -> None:
+        if (self.network or "path" in message) and (network := self._target(message)).unrestored:
+            network.require_manage(self.peer)
+            if network.forget_unrestored(take_text(message, "name", IFNAMSIZ, "")):
+                return
         network, port = self._interface_to_manage(message)
         network.leave(port, f"detached by {self.peer}")
 

@@ -21,6 +21,7 @@ import attrs
 from ipn.create import BACKLOG
 from ipn.rendezvous import connect_either_way, short_address
 
+from .netdev.saved import SavedInterface
 from .network import ACL_ATTRIBUTE, Network, Options
 from .ownership import acting_as
 
@@ -43,6 +44,7 @@ class SavedNetwork:
     uid: int
     gid: int
     policy_state: dict[str, Any] = attrs.field(factory=dict)
+    interfaces: list[SavedInterface] = attrs.field(factory=list)
 
     @classmethod
     def of(cls, network: Network) -> SavedNetwork:
@@ -59,6 +61,8 @@ class SavedNetwork:
             uid=file.uid,
             gid=file.gid,
             policy_state=network.runner.hook("state"),
+            interfaces=[saved for port in network.ports.values() if (saved := SavedInterface.of(port))]
+            + network.unrestored,
         )
 
     @property
@@ -95,7 +99,7 @@ def load(path: Path) -> list[SavedNetwork]:
         content: Any = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
         if content["version"] != VERSION:
             raise ValueError(f"version {content['version']} is not {VERSION}")
-        return [_checked(SavedNetwork(**entry)) for entry in content["networks"]]
+        return [_checked(entry) for entry in content["networks"]]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -105,10 +109,11 @@ def load(path: Path) -> list[SavedNetwork]:
         return []
 
 
-def _checked(saved: SavedNetwork) -> SavedNetwork:
+def _checked(entry: dict[str, Any]) -> SavedNetwork:
+    saved = SavedNetwork(**{**entry, "interfaces": [SavedInterface.checked(i) for i in entry.get("interfaces", [])]})
     for field in attrs.fields(SavedNetwork):
         value = getattr(saved, field.name)
-        expected = {"path": str, "policy_state": dict}.get(field.name, int)
+        expected = {"path": str, "policy_state": dict, "interfaces": list}.get(field.name, int)
         if type(value) is not expected:
             raise ValueError(f"{field.name} is {value!r}")
     return saved

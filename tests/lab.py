@@ -1,7 +1,8 @@
 """Real network stacks on a network of ours: hosts that are Linux network namespaces, each with a TAP as its ``eth0``.
 
-A small process per host (``tests/shuttle.py``) sits in the namespace and carries frames between the TAP and a raw
-member connection, as QEMU would for a guest. ``vlans`` gives a host interfaces ``eth0.N``: the kernel's own where it
+``host``: a small process (``tests/shuttle.py``) sits in the namespace and carries frames between the TAP and a raw
+member connection, as QEMU would for a guest. ``attached``: the TAP itself is the member. ``bare``: a namespace with
+no network of ours. ``vlans`` gives a host interfaces ``eth0.N``: the kernel's own where it
 has them (8021q), else TAPs whose frames the shuttle tags and untags, so that the network carries the same::
 
     with Lab() as lab:
@@ -12,6 +13,7 @@ has them (8021q), else TAPs whose frames the shuttle tags and untags, so that th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +27,7 @@ from typing import Any, Final, Self
 import attrs
 
 from ipn import admin
+from tests.ipnctl.command import IPNCTL
 from tests.peers import skip_or_fail
 from tests.waiting import eventually
 
@@ -45,16 +48,35 @@ def command(*arguments: str, timeout: float = 20.0, check: bool = True) -> subpr
 
 @attrs.define(eq=False)
 class Host:
-    """A network namespace on one network. ``port`` is its number there."""
+    """A network namespace, on the network at ``path`` if it is on one. ``port`` is its number there."""
 
     name: str
     namespace: str
-    path: str
-    shuttle: subprocess.Popen[str]
+    path: str = ""
+    shuttle: subprocess.Popen[str] | None = None
+    attached: int | None = None
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What, put before a command, runs it on this host."""
+        return ("ip", "netns", "exec", self.namespace)
 
     def run(self, *arguments: str, timeout: float = 20.0, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a program on this host and return what it said; ``check``: it must succeed."""
-        return command("ip", "netns", "exec", self.namespace, *arguments, timeout=timeout, check=check)
+        return command(*self.prefix, *arguments, timeout=timeout, check=check)
+
+    def ip(self, *arguments: str, check: bool = True) -> str:
+        """Run ip(8) on this host and return what it said."""
+        return command("ip", "-n", self.namespace, *arguments, check=check).stdout
+
+    def ipnctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``ipnctl`` on this host."""
+        return self.run(*IPNCTL, *arguments, check=check)
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a program on this host that goes on running."""
+        environment = {**os.environ, "PATH": SBIN}
+        return subprocess.Popen([*self.prefix, *arguments], text=True, env=environment, **options)
 
     def pings(self, address: str, *options: str, count: int = 1, wait: int = 2) -> bool:
         """Tell whether each of ``count`` pings is answered within ``wait`` seconds."""
@@ -68,6 +90,9 @@ class Host:
 
     def row(self) -> dict[str, Any]:
         """Return this host's port as ``net show`` has it."""
+        if self.attached is not None:
+            return next(port for port in admin.show_network(self.path)["ports"] if port["port"] == self.attached)
+        assert self.shuttle is not None
         pid = self.shuttle.pid
         return eventually(
             lambda: next((port for port in admin.show_network(self.path)["ports"] if port["pid"] == pid), {}),
@@ -116,13 +141,11 @@ class Lab:
 
         ``second_tap``: it is a member twice, by ``eth0`` and ``eth1``.
         """
-        namespace = f"ipn-{self._label}-{name}"
-        command("ip", "netns", "add", namespace)
-        self._stack.callback(command, "ip", "netns", "del", namespace, check=False)
-        command("ip", "netns", "exec", namespace, "sh", "-c", NO_DAD if ipv6 else NO_IPV6, check=ipv6)
+        host = self.bare(name, ipv6=ipv6)
+        namespace, host.path = host.namespace, network_path
         kernel = bool(vlans) and _kernel_has_vlans(namespace)
         taps = ["eth0", *([] if kernel else [f"eth0.{vid}={vid}" for vid in vlans])]
-        host = Host(name, namespace, network_path, self._start(namespace, network_path, taps))
+        host.shuttle = self._start(namespace, network_path, taps)
         if second_tap:
             self._start(namespace, network_path, ["eth1"])
             host.run("ip", "link", "set", "eth1", "up")
@@ -136,6 +159,30 @@ class Lab:
             host.run("ip", "address", "add", one, "dev", "eth0")
         host.row()
         return host
+
+    def bare(self, name: str, *, ipv6: bool = False) -> Host:
+        """Return a new host that is on no network of ours."""
+        namespace = f"ipn-{self._label}-{name}"
+        command("ip", "netns", "add", namespace)
+        self._stack.callback(command, "ip", "netns", "del", namespace, check=False)
+        host = Host(name, namespace)
+        host.run("sh", "-c", NO_DAD if ipv6 else NO_IPV6, check=ipv6)
+        host.ip("link", "set", "lo", "up")
+        return host
+
+    def attached(self, name: str, network_path: str, address: str, *options: str, ipv6: bool = False) -> Host:
+        """Return a new host whose ``eth0`` is a TAP on the network; ``options`` of ``ipnctl net attach-tap``."""
+        host = self.bare(name, ipv6=ipv6)
+        given = ("--name", "eth0", "--up", "--address", address, "--json", *options)
+        host.path = network_path
+        host.attached = json.loads(host.ipnctl("net", "attach-tap", network_path, *given).stdout)["port"]
+        return host
+
+    def wire(self, one: Host, end: str, other: Host, other_end: str) -> None:
+        """Lay a cable between two hosts: a veth pair, both ends up."""
+        one.ip("link", "add", end, "type", "veth", "peer", "name", other_end, "netns", other.namespace)
+        one.ip("link", "set", end, "up")
+        other.ip("link", "set", other_end, "up")
 
     def _start(self, namespace: str, path: str, taps: list[str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
