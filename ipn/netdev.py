@@ -7,6 +7,7 @@ interface hears and sends through it. In both, each frame has a ``struct virtio_
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import fcntl
@@ -75,10 +76,24 @@ PACKET_FANOUT: Final = 18
 PACKET_IGNORE_OUTGOING: Final = 23
 PACKET_FANOUT_HASH: Final = 0
 PACKET_FANOUT_FLAG_UNIQUEID: Final = 0x2000
+PACKET_FANOUT_FLAG_IGNORE_OUTGOING: Final = 0x4000
 PACKET_MR_PROMISC: Final = 1
 PACKET_MREQ: Final = struct.Struct("=iHH8s")
+SO_ATTACH_FILTER: Final = 26
 SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
+
+SOCK_FILTER: Final = struct.Struct("=HBBI")
+"""``struct sock_filter``: code, where to jump when true and when false, operand (networking/filter.rst)."""
+NOT_OUTGOING: Final = b"".join(
+    SOCK_FILTER.pack(*instruction)
+    for instruction in (
+        (0x20, 0, 0, 0xFFFFF004),  # load the packet's type
+        (0x15, 0, 1, 4),  # PACKET_OUTGOING?
+        (0x06, 0, 0, 0),  # then drop it
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+    )
+)
 
 DEFAULT_TAP_NAME: Final = "ipn%d"
 MIN_MTU: Final = 68
@@ -303,7 +318,7 @@ def open_grab(name: str) -> Device:
         lock = undo.enter_context(_lock(name, index))
         packet.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         packet.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        packet.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        _ignore_outgoing(packet)
         for option in (SO_RCVBUFFORCE, SO_SNDBUFFORCE):
             with contextlib.suppress(OSError):
                 packet.setsockopt(socket.SOL_SOCKET, option, GRAB_BUFFER)
@@ -311,6 +326,7 @@ def open_grab(name: str) -> Device:
         packet.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
         packet.bind((name, ETH_P_ALL))
         _pin(packet, name)
+        packet.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # ENETDOWN of an interface that is down is no news
         undo.pop_all()
         return Device("grab", name, index, (packet.detach(), watch.detach(), lock.detach()))
 
@@ -335,9 +351,20 @@ def _bind_silently(packet: socket.socket, name: str) -> int:
     return link(packet, name=name).index
 
 
+def _ignore_outgoing(packet: socket.socket) -> None:
+    """Hear nothing of what this host sends.
+
+    PACKET_IGNORE_OUTGOING does not count in a fanout group, whose own flag came with Linux 6.2; hence the filter.
+    """
+    packet.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+    program = array.array("B", NOT_OUTGOING)
+    address, size = program.buffer_info()
+    packet.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size // SOCK_FILTER.size, address))
+
+
 def _pin(packet: socket.socket, name: str) -> None:
     """Make the socket the only member of a fanout group: such a one cannot be bound to another interface."""
-    group = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID) << 16
+    group = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID | PACKET_FANOUT_FLAG_IGNORE_OUTGOING) << 16
     try:
         packet.setsockopt(SOL_PACKET, PACKET_FANOUT, struct.pack("=I", group))
     except OSError as error:

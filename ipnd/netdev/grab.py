@@ -115,7 +115,8 @@ class GrabLink(MessageLink):
         """Leave unless the interface is only down: then its next frame comes when it is up again."""
         if error.errno != errno.ENETDOWN or not self.still_bound():
             self.reading = False
-            self.delivery.gone(self)
+            if self.port.interface is not None:
+                self.port.interface.on_gone()
 
     def still_bound(self) -> bool:
         """Return whether the interface is still there, in the namespace where it was grabbed."""

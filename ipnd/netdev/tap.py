@@ -191,7 +191,8 @@ class TapLink(Link):
     def _failed(self, error: OSError) -> None:
         if error.errno in RETIRED:
             self.reading = False
-            self.delivery.gone(self)
+            if self.port.interface is not None:
+                self.port.interface.on_gone()
         elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and self._now:
             self._now = 0  # a kernel whose TAPs do not know RWF_NOWAIT
 

@@ -7,10 +7,11 @@ they are; for all others, and before a policy edits them, they are finished here
 (``tcp_gso_segment``, ``inet_gso_segment``, ``__udp_gso_segment``). See virtio 1.2, 5.1.6.2 "Packet Transmission".
 
 This is the innermost loop of traffic from a TAP to a stream, and summing is most of it. A checksum is a sum of 16-bit
-words modulo 0xffff; since 0x10000 is 1 modulo 0xffff, it is also simply the remainder of the bytes read as one big
-number. Division is slow and adding is fast, so a payload is read as four numbers that are added, and folded once.
-Numbers are read little-endian, for then an odd last byte is where it belongs; that swaps the bytes of the sum, and
-multiplying by 256 swaps them back (RFC 1071, 2B).
+words modulo 0xffff; since 0x10000 is 1 modulo 0xffff, it is also simply the remainder of the bytes read as one number.
+That is the fastest way for headers, but dividing long numbers is slow. The one loop of the standard library that adds
+up bytes at C speed is ``zlib.adler32``: begun at 0, its lower half is the exact sum of up to 256 bytes. So a payload
+is taken apart into its high and its low bytes, and pieces of these are summed. All remainders but the last are left
+out: where this file says "sum", it means a number that is right modulo 0xffff.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def finish_run(
     parts: list[bytes | bytearray | memoryview] = []
     lengths: list[int] = []
     done, broken = first, 0
-    for index in sorted(index for index in headers if first <= index < upto):
+    for index in _unfinished(headers, first, upto):
         _copy(parts, lengths, view, ends, done, index)
         done = index + 1
         start = ends[index - 1] if index else 0
@@ -205,6 +206,16 @@ def _fields(header: bytes) -> tuple[int, int, int, int, int, int]:
 # A run, piece by piece.
 
 
+def _unfinished(headers: Mapping[int, bytes], first: int, upto: int) -> list[int]:
+    """Return which of frames ``first`` to ``upto`` - 1 have a header, in order.
+
+    A run of many headers may be finished in many short spans: none may cost more than its own frames.
+    """
+    if upto - first < len(headers):
+        return [index for index in range(first, upto) if index in headers]
+    return sorted(index for index in headers if first <= index < upto)
+
+
 def _finish_one(
     parts: list[bytes | bytearray | memoryview], lengths: list[int], prefixed: memoryview, header: bytes
 ) -> None:
@@ -255,32 +266,32 @@ def _fill_in(buffer: bytearray, at: int, start: int, offset: int) -> None:
     place = at + start + offset
     if place + 2 > len(buffer):
         raise ValueError(f"the checksum at {start} + {offset} is beyond a frame of {len(buffer) - at} bytes")
-    block = memoryview(buffer)[at + start :]
-    total = -(_header_sum(block) if len(block) <= _EASY and not len(block) & 1 else _sums(block, len(block))[0]) % 0xFFFF
+    block = bytes(memoryview(buffer)[at + start :])
+    if len(block) <= _EASY:
+        total = int.from_bytes(block) << 8 * (len(block) & 1)
+    else:
+        (total,) = _sums([block], len(block))
+    total = -total % 0xFFFF
     if not total and offset == _CHECKSUM_AT[_UDP]:
         total = 0xFFFF  # 0 means "no checksum" in UDP (RFC 768), and only there
     buffer[place] = total >> 8
     buffer[place + 1] = total & 0xFF
 
 
-def _header_sum(fields: Frame) -> int:
-    """Return the sum of an even number of bytes, modulo 0xffff."""
+def _header_sum(fields: bytes) -> int:
+    """Return the sum of an even number of bytes."""
     return int.from_bytes(fields) % 0xFFFF
 
 
-def _sums(payload: memoryview, size: int) -> list[int]:
-    """Return the sums of segments of ``size`` bytes, the last of which may be shorter: right modulo 0xffff.
+def _sums(blocks: list[bytes], size: int) -> list[int]:
+    """Return the sum of each block of ``size`` bytes, the last of which may be shorter.
 
-    The bytes are summed in rows of equal lengths, three pieces of high bytes and three of low ones.
+    All are padded to the same even length, then cut into rows of three pieces of high bytes and three of low ones.
     """
     rows = -(-size // _ROW)
     row = -(-size // (2 * rows)) * 2
     stride = rows * row
-    if stride == size:
-        padded = bytes(payload)
-    else:
-        padded = bytes(stride - size).join([payload[at : at + size] for at in range(0, len(payload), size)])
-    padded = padded.ljust(-(-len(payload) // size) * stride, b"\0")
+    padded = bytes(stride - size).join(blocks).ljust(len(blocks) * stride, b"\0")
     cut = _thirds(row // 2).iter_unpack
     found = []
     for (a, b, c), (d, e, f) in zip(cut(padded[::2]), cut(padded[1::2]), strict=True):
@@ -299,7 +310,7 @@ def _thirds(octets: int) -> struct.Struct:
 # Cutting.
 
 
-def _cut(frame: Frame, header: bytes) -> tuple[list[bytes | memoryview], list[int]]:
+def _cut(frame: Frame, header: bytes) -> tuple[list[bytes], list[int]]:
     """Return (the segments in parts to be joined, the length of each), length prefixes included."""
     plan = _plan(frame, header)
     size = plan.size
@@ -312,15 +323,16 @@ def _cut(frame: Frame, header: bytes) -> tuple[list[bytes | memoryview], list[in
     if plan.payload - plan.network + lengths[0] > 0xFFFF:
         raise ValueError(f"a segment of {lengths[0]} bytes is longer than IP can say")
 
-    head, payload = bytes(frame[: plan.payload]), memoryview(frame)[plan.payload :]
+    head, payload = bytes(frame[: plan.payload]), bytes(frame[plan.payload :])
+    blocks = [payload[at : at + size] for at in range(0, octets or 1, size)]
     pseudo = _pseudo_sum(head, plan, len(frame) - plan.transport)
     networks = (_ipv4_headers if plan.ethertype == _IPV4 else _ipv6_headers)(head, plan, lengths)
     options, transports = (_tcp_headers if plan.protocol == _TCP else _udp_headers)(
-        head[plan.transport :], pseudo, lengths, _sums(payload, size) or [0]
+        head[plan.transport :], pseudo, lengths, _sums(blocks, size)
     )
-    parts: list[bytes | memoryview] = []
-    for network, transport, at in zip(networks, transports, range(0, octets or 1, size), strict=True):
-        parts += (network, transport, options, payload[at : at + size])
+    parts: list[bytes] = []
+    for network, transport, block in zip(networks, transports, blocks, strict=True):
+        parts += (network, transport, options, block)
     overhead = PREFIX + plan.payload
     return parts, [overhead + length for length in lengths]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ipn import admin
+from tests.ipnd.netdev.transfer import transfers
 from tests.lab import Host, Lab
 from tests.peers import requires, requires_root
 from tests.raw import RawMember
@@ -54,39 +55,6 @@ def throughput(server: Host, client: Host, address: str, *options: str) -> dict[
         listening.kill()
         listening.stdout.close()
         listening.wait()
-
-
-RECEIVE = """
-import hashlib, socket, sys
-listener = socket.create_server((sys.argv[1], 7), family=socket.AF_INET)
-print("ready", flush=True)
-sock, _ = listener.accept()
-digest = hashlib.sha256()
-while data := sock.recv(1 << 16):
-    digest.update(data)
-print(digest.hexdigest())
-"""
-SEND = """
-import hashlib, os, socket, sys
-data = os.urandom(1 << 20) * int(sys.argv[2])
-sock = socket.create_connection((sys.argv[1], 7), timeout=20)
-sock.sendall(data)
-sock.close()
-print(hashlib.sha256(data).hexdigest())
-"""
-
-
-def transfers(server: Host, client: Host, address: str, mib: int = 8) -> bool:
-    """Send so many MiB from ``client`` to ``server`` by TCP; return whether they arrived as they were sent."""
-    receiver = server.start(sys.executable, "-c", RECEIVE, address, stdout=subprocess.PIPE)
-    assert receiver.stdout is not None
-    try:
-        assert receiver.stdout.readline() == "ready\n"
-        sent = client.run(sys.executable, "-c", SEND, address, str(mib), timeout=60).stdout
-        return receiver.communicate(timeout=30)[0] == sent
-    finally:
-        receiver.kill()
-        receiver.wait()
 
 
 # -- being a member ----------------------------------------------------------------------------------------------------
@@ -222,7 +190,12 @@ def test_net_show_follows_the_interface(ipnd: RunningDaemon, lab: Lab) -> None:
     path = network(ipnd)
     host = lab.attached("one", path, "10.0.0.1/24", "--mac", "02:00:00:00:00:07")
     assert interface_of(path) | {"index": 0} == {
-        "name": "eth0", "index": 0, "up": True, "running": True, "mtu": 1500, "mac": "02:00:00:00:00:07",
+        "name": "eth0",
+        "index": 0,
+        "up": True,
+        "running": True,
+        "mtu": 1500,
+        "mac": "02:00:00:00:00:07",
         "lifetime": "network",
     }
     host.ip("link", "set", "eth0", "down")
@@ -317,7 +290,9 @@ def test_a_persistent_tap_survives_the_daemon_with_its_addresses(
     assert {**after, "running": True} == {**before, "running": True}
     guest = lab.host("guest", path, "10.0.0.2/24")
     assert guest.pings("10.0.0.1", count=2)
-    assert [port["interface"]["name"] for port in admin.show_network(path)["ports"] if port["kind"] == "tap"] == ["keep0"]
+    assert [port["interface"]["name"] for port in admin.show_network(path)["ports"] if port["kind"] == "tap"] == [
+        "keep0"
+    ]
 
 
 @requires_root
