@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import grp
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+
+from ipn import netdev
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,3 +51,48 @@ def parse_group(ctx: click.Context, param: click.Parameter, value: str | None) -
         if not (value.isascii() and value.isdigit() and int(value) <= MAX_GID):
             raise click.BadParameter(f"there is no group {value!r}", ctx, param) from None
     return int(value)
+
+
+def mac_option(function: F) -> F:
+    """Add the option ``--mac``, passed on as the text that was given."""
+    return click.option("--mac", metavar="MAC", callback=_checked_mac, help="Its hardware address. [default: random]")(
+        function
+    )
+
+
+def address_option(help: str) -> Callable[[F], F]:
+    """Return the option ``--address``, which may be given again, passed on as the tuple ``addresses``."""
+    return click.option(
+        "--address", "addresses", metavar="ADDRESS/LENGTH", multiple=True, callback=_checked_addresses, help=help
+    )
+
+
+def parse_interface_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return the name of a new interface: what the kernel takes, or such a pattern (``vm%d``)."""
+    try:
+        return netdev.check_name(value)
+    except OSError as error:
+        raise click.BadParameter(str(error.strerror), ctx, param) from None
+
+
+def _checked_mac(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a hardware address as it was given, if it is one that an interface may have."""
+    if value is not None:
+        try:
+            netdev.parse_mac(value)
+        except OSError as error:
+            raise click.BadParameter(str(error.strerror), ctx, param) from None
+    return value
+
+
+def _checked_addresses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses with their prefix lengths as they were given."""
+    for value in values:
+        try:
+            ipaddress.ip_interface(value)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no IPv4 or IPv6 address with a length", ctx, param) from None
+        length = value.partition("/")[2]
+        if not length.isdigit():
+            raise click.BadParameter(f"{value!r} needs the length of its prefix, as in 10.0.0.1/24", ctx, param)
+    return values

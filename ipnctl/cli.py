@@ -10,21 +10,37 @@ from ipn import __version__
 
 from .completion import completion
 from .errors import Program
+from .helper import helper
+from .interfaces import attach_grab, attach_tap, detach
 from .monitor import monitor
 from .net import net
+from .netns import netns
 from .policy import policy
 from .recv import recv
 from .router import router
 from .send import send
 from .switch import switch
 
-COMMANDS: Final[tuple[click.Command, ...]] = (net, send, recv, monitor, policy, switch, router, completion)
+COMMANDS: Final[tuple[click.Command, ...]] = (
+    net,
+    send,
+    recv,
+    monitor,
+    policy,
+    switch,
+    router,
+    netns,
+    helper,
+    completion,
+)
+COMMANDS_OF_NET: Final[tuple[click.Command, ...]] = (attach_tap, attach_grab, detach)
+"""Those of the group ``net`` that have a module of their own."""
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ipnctl")
 def main() -> None:
-    """Manage IPN networks, send to them, receive from them, watch them.
+    """Manage IPN networks, send to them, receive from them, watch them, and put interfaces and commands on them.
 
     A network is named by the path of its socket file. Results go to standard output, everything else to
     standard error. Exit status: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted.
@@ -33,3 +49,5 @@ def main() -> None:
 
 for _command in COMMANDS:
     main.add_command(_command)
+for _command in COMMANDS_OF_NET:
+    net.add_command(_command)

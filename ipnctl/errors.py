@@ -66,6 +66,18 @@ def explained(hints: Mapping[int, str] | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def explained_devices(path: str, hints: Mapping[int, str], devices: Mapping[int, str]) -> Iterator[None]:
+    """As ``explained``, for what opens interfaces for the network at ``path``.
+
+    ``hints``, and the general ones, go with errors of the network, ``devices`` with those of the interface.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Failure(describe(error, {**HINTS, **hints} if error.filename == path else devices)) from None
+
+
+@contextmanager
 def _quiet_end() -> Iterator[None]:
     """End the process as a good filter does when it is interrupted or nobody reads its output any more."""
     try:

@@ -1,4 +1,4 @@
-"""``ipnctl monitor``: who joins and leaves a network, and how many receive and send, as it happens."""
+"""``ipnctl monitor``: who joins and leaves a network, who receives and sends, what its interfaces do, as it happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipn import admin
 
 from .arguments import json_option, network_argument
 from .output import emit, emit_json
-from .tables import Entry, member, printable
+from .tables import Entry, interface, member, printable
 
 
 @click.command()
@@ -22,9 +22,9 @@ from .tables import Entry, member, printable
 def monitor(path: str, as_json: bool) -> None:
     """Watch who joins and leaves the network at PATH.
 
-    Prints joins, leaves, and the numbers of readers and writers as they happen, until the network ends. The
-    first line tells how things stand. With --json, "event" is network, join, leave, numnodes or end, and
-    "time" is in seconds since 1970.
+    Prints joins, leaves, the numbers of readers and writers, and changes of interfaces as they happen, until the
+    network ends. The first line tells how things stand. With --json, "event" is network, join, leave, numnodes,
+    interface or end, and "time" is in seconds since 1970.
     """
     for event in admin.monitor(path):
         now = time.time()
@@ -44,6 +44,10 @@ def _numbers(readers: object, writers: object) -> str:
     return f"readers {readers}  writers {writers}"
 
 
+def _device(device: Entry) -> str:
+    return f"mtu {device.get('mtu')}  mac {device.get('mac')}"
+
+
 def _port(event: Entry) -> str:
     return f"port {event.get('port')}  {event.get('kind')}  {event.get('rights') or '-'}  {member(event)}"
 
@@ -53,6 +57,7 @@ SENTENCES: Final[Mapping[str, Callable[[Entry], str]]] = {
     "join": lambda e: f"join     {_port(e)}",
     "leave": lambda e: f"leave    {_port(e)}  ({e.get('why')})",
     "numnodes": lambda e: f"numbers  {_numbers(e.get('numreaders'), e.get('numwriters'))}",
+    "interface": lambda e: f"changed  port {e.get('port')}  {interface(e)}  {_device(e.get('interface') or {})}",
     "end": lambda e: f"end      {e.get('why')}",
 }
 """How each kind of event is told; one that is not here, of a newer ipnd, as it came."""

@@ -18,15 +18,19 @@ PLAIN_WIDTH: Final = 100_000
 
 
 class Column(NamedTuple):
-    """A column: its heading, what it shows of an entry, and whether it is a number (aligned right)."""
+    """A column: its heading, what it shows of an entry, and whether it is a number (aligned right).
+
+    A ``spare`` one is left out on a terminal when no entry has anything for it.
+    """
 
     heading: str
     cell: Callable[[Entry], object]
     number: bool = False
+    spare: bool = False
 
 
-def _field(heading: str, name: str, number: bool = False) -> Column:
-    return Column(heading, lambda entry: entry.get(name, ""), number)
+def _field(heading: str, name: str, number: bool = False, *, spare: bool = False) -> Column:
+    return Column(heading, lambda entry: entry.get(name, ""), number, spare)
 
 
 def _yes(name: str) -> Callable[[Entry], str]:
@@ -45,6 +49,20 @@ def _plain(heading: str, name: str, number: bool = False) -> Column:
 
 def _ports(entry: Entry) -> str:
     return f"{entry.get('members', '?')}/{entry.get('maxports', '?')}"
+
+
+def interface(port: Entry) -> str:
+    """Return the interface that a port is, with its state, as "ipn0 (up)"; nothing for other kinds."""
+    device = port.get("interface")
+    if not device:
+        return ""
+    if device.get("up") is None:
+        state = "moved"  # to another network namespace, where its state cannot be seen
+    elif device["up"]:
+        state = "up" if device.get("running", True) else "no carrier"
+    else:
+        state = "down"
+    return f"{device.get('name')} ({state})"
 
 
 NETWORKS: Final = (
@@ -66,8 +84,8 @@ PORTS: Final = (
     _field("KIND", "kind"),
     _field("UID", "uid", True),
     _field("PID", "pid", True),
-    _field("COMMAND", "command"),
-    _field("DESCRIPTION", "description"),
+    Column("COMMAND", lambda port: interface(port) or port.get("command", "")),
+    _field("DESCRIPTION", "description", spare=True),
     _field("RIGHTS", "rights"),
     _field("QUEUE", "queued", True),
     _field("SENT", "rx_frames", True),
@@ -143,6 +161,8 @@ def summary(entry: Entry) -> str:
         f" readers {entry.get('readers')}, writers {entry.get('writers')}",
     ]
     lines += _policy_lines(str(entry.get("policy")), entry.get("policy_state") or {})
+    if missing := entry.get("missing"):
+        lines.append(f"  missing: {printable(', '.join(missing))}, which ipnd could not have again when it started")
     if dropped := {reason: count for reason, count in entry.get("drops", {}).items() if count}:
         most_first = sorted(dropped.items(), key=lambda item: -item[1])
         lines.append("  dropped: " + printable(", ".join(f"{count} {reason}" for reason, count in most_first)))
@@ -204,8 +224,9 @@ def worst_blocker(ports: Sequence[Entry]) -> Entry | None:
 
 
 def member(port: Entry) -> str:
-    """Return who is on a port: command, pid, user, and the description when there is one."""
-    who = f"{port.get('command') or 'process'}[{port.get('pid')}] of user {port.get('uid')}"
+    """Return who is on a port: command and pid or interface, user, and the description when there is one."""
+    who = interface(port) or f"{port.get('command') or 'process'}[{port.get('pid')}]"
+    who += f" of user {port.get('uid')}"
     description = port.get("description")
     return printable(f'{who} "{description}"' if description else who)
 
@@ -224,6 +245,8 @@ def render(columns: Sequence[Column], entries: Sequence[Entry]) -> str:
     from rich.text import Text
 
     terminal = sys.stdout is not None and sys.stdout.isatty()
+    if terminal:
+        columns = [column for column in columns if not column.spare or any(column.cell(entry) for entry in entries)]
     table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Any = "right" if column.number else "left"

@@ -126,13 +126,14 @@ class Ipnctl:
         )
         return Ran(done.returncode, done.stdout, done.stderr.decode())
 
-    def start(self, *arguments: str) -> Started:
-        """Start a command whose stdin is a pipe."""
+    def start(self, *arguments: str, prefix: tuple[str, ...] = (), **more: Any) -> Started:
+        """Start a command whose stdin is a pipe; ``more`` is for ``Popen``."""
         number = len(self.started)
         out, err = (self.daemon.directory / f"{kind}-{number}" for kind in ("out", "err"))
         with out.open("wb") as out_file, err.open("wb") as err_file:
             process = subprocess.Popen(
-                [*IPNCTL, *arguments], stdin=subprocess.PIPE, stdout=out_file, stderr=err_file, env=self.daemon.env
+                [*prefix, *IPNCTL, *arguments],
+                **{"stdin": subprocess.PIPE, "stdout": out_file, "stderr": err_file, "env": self.daemon.env, **more},
             )
         self.started.append(Started(process, out, err))
         return self.started[-1]

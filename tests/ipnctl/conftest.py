@@ -1,12 +1,16 @@
-"""The fixture ``ipnctl``: the command, against a daemon of its own."""
+"""Fixtures: ``ipnctl``, the command against a daemon of its own; a network; hosts to make interfaces on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.ipnctl.command import Ipnctl
+from tests.ipnctl.host import Host, need_tun
+from tests.peers import skip_or_fail
 from tests.running import RunningDaemon
 
 
@@ -26,3 +30,30 @@ def network(ipnctl: Ipnctl) -> str:
     path = ipnctl.path("net")
     ipnctl.run("net", "create", path, "--lossless").ok()
     return path
+
+
+@pytest.fixture
+def new_host() -> Iterator[Callable[[], Host]]:
+    """Give a function that makes hosts, which end with the test."""
+    if os.geteuid() != 0:
+        skip_or_fail("needs root")
+    if shutil.which("ip") is None:
+        skip_or_fail("not installed: ip")
+    need_tun()
+    hosts: list[Host] = []
+
+    def new() -> Host:
+        hosts.append(Host())
+        return hosts[-1]
+
+    try:
+        yield new
+    finally:
+        for host in hosts:
+            host.delete()
+
+
+@pytest.fixture
+def host(new_host: Callable[[], Host]) -> Host:
+    """Give a host with nothing but a loopback."""
+    return new_host()

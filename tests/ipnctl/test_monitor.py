@@ -10,6 +10,7 @@ from typing import Any
 
 import ipn
 from tests.ipnctl.command import AS_NOBODY, Ipnctl, Started
+from tests.ipnctl.host import Host
 from tests.peers import requires, requires_root
 
 
@@ -106,3 +107,25 @@ def test_a_user_without_any_right_may_not_watch(ipnctl: Ipnctl) -> None:
 def test_ctrl_c_ends_it_quietly(ipnctl: Ipnctl, network: str) -> None:
     ended = started(ipnctl, network).interrupt()
     assert (ended.status, ended.err) == (130, "")
+
+
+def test_changes_of_an_interface_are_told(ipnctl: Ipnctl, network: str, host: Host) -> None:
+    as_json, for_people = started(ipnctl, network, "--json"), started(ipnctl, network)
+    ipnctl.run("net", "attach-tap", network, "--mac", "02:00:00:00:00:07", prefix=host.prefix).ok()
+    host.ip("link", "set", "ipn0", "mtu", "1400", "up")
+    as_json.wait_for(lambda out: any((e.get("interface") or {}).get("up") for e in events(out)))
+    for_people.wait_for(lambda out: b"ipn0 (up)" in out)
+    ipnctl.run("net", "detach", network, "ipn0").ok()
+    as_json.wait_for(lambda out: "leave" in kinds(out))
+    for_people.wait_for(lambda out: b"leave" in out)
+    told = events(as_json.out.read_bytes())
+    join = next(event for event in told if event["event"] == "join")
+    assert (join["kind"], join["interface"]["name"], join["interface"]["up"]) == ("tap", "ipn0", False)
+    *_, changed = (event for event in told if event["event"] == "interface")
+    expected = {"name": "ipn0", "up": True, "mtu": 1400, "mac": "02:00:00:00:00:07"}
+    assert {name: changed["interface"][name] for name in expected} == expected
+    assert changed["port"] == 0
+    lines = for_people.out.read_text()
+    assert "  join     port 0  tap  rw  ipn0 (down) of user 0\n" in lines
+    assert "  changed  port 0  ipn0 (up)  mtu 1400  mac 02:00:00:00:00:07\n" in lines
+    assert "  leave    port 0  tap  rw  ipn0 (" in lines
