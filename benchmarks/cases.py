@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from idle import MANY, members, networks
+from interfaces import STREAM, TAP, Wiring, datagrams, ipn_wires, tcp, udp_round_trips, vde_wires
 from messages import messages
 from pairing import Bar, Case
 from peers import Starter, ipn_network, vde_switch
@@ -159,5 +160,48 @@ def _switch_cases() -> Iterator[Case]:
     yield Case("switch-ping", "round trip", "98 bytes, placed by the kernel", trips, (p50,))
 
 
-PARTS: Final[dict[str, tuple[Case, ...]]] = {"hub": tuple(_hub_cases()), "switch": tuple(_switch_cases())}
+# -- part "interfaces": issue 4 ------------------------------------------------------------------------------------
+
+
+PLACES: Final = {
+    "": ("placed by the kernel", None),
+    "-apart": ("switch on another core", (0, 1)),
+    "-together": ("all on one core", (0, 0)),
+}
+"""Suffix of a case's name → what its title says of where it runs, and where."""
+
+
+def _tcp(name: str, title: str, ends: tuple[str, str], at_least: float) -> Case:
+    sides = {side: tcp(wiring, ends) for side, wiring in _switches().items()}
+    bar = Bar(f"TCP, {title}", LOSSY, "rate", "ratio", at_least=at_least, unit="× vde_switch")
+    return Case(name, "tcp", title, sides, (bar,))
+
+
+def _switches() -> dict[str, Wiring]:
+    return {SWITCH: vde_wires(), LOSSY: ipn_wires(policy="vdeswitch")}
+
+
+def _interface_cases() -> Iterator[Case]:
+    yield _tcp("tap-tap", "TAP to TAP", (TAP, TAP), 4.0)
+    for suffix, (where, cores) in PLACES.items():
+        if cores:
+            sides = {side: tcp(wiring, (TAP, TAP), cores=cores) for side, wiring in _switches().items()}
+            yield Case(f"tap-tap{suffix}", "tcp", f"TAP to TAP, {where}", sides)
+    yield _tcp("tap-stream", "TAP to stream member", (TAP, STREAM), 1.2)
+    yield _tcp("stream-tap", "stream member to TAP", (STREAM, TAP), 1.2)
+    hubs: dict[str, Wiring] = {HUB: vde_wires("--hub"), LOSSY: ipn_wires()}
+    overheard = {side: tcp(wiring, (TAP, TAP), listeners=1) for side, wiring in hubs.items()}
+    yield Case("tap-mixed", "overheard tcp", "TAP to TAP and a stream member", overheard)
+    small = {side: datagrams(wiring, (TAP, TAP), 64) for side, wiring in _switches().items()}
+    yield Case("tap-udp", "datagrams", "64 bytes, TAP to TAP", small)
+    for suffix, (where, cores) in PLACES.items():
+        sides = {side: udp_round_trips(wiring, (TAP, TAP), 98, cores) for side, wiring in _switches().items()}
+        yield Case(f"tap-ping{suffix}", "udp round trip", f"98 bytes, TAP to TAP, {where}", sides)
+
+
+PARTS: Final[dict[str, tuple[Case, ...]]] = {
+    "hub": tuple(_hub_cases()),
+    "switch": tuple(_switch_cases()),
+    "interfaces": tuple(_interface_cases()),
+}
 """Part of the report (what --part selects, and the markers in docs/benchmarks.md name) → its cases."""

@@ -9,39 +9,21 @@
  *   load KIND ADDRESS ping SIZE COUNT | pong
  *
  * Announcing is for learning switches, and again when all have joined: vde_switch forgets its addresses whenever
- * a port is added. KIND is "stream" (ADDRESS: the network's path) or "vde" (ADDRESS: the switch's directory).
+ * a port is added. KIND is "stream" (ADDRESS: the network's path), "vde" (ADDRESS: the switch's directory) or, for
+ * ping and pong between hosts, "udp" (ADDRESS: OWN:PEER, IPv4; the frames are what the datagrams carry).
  */
 #define _GNU_SOURCE
+#include "member.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { HEADER = 14, MAXFRAME = 65536, BATCH = 262144, MAXFLOWS = 64 };
+enum { HEADER = 14, MAXFRAME = 65536, BATCH = 262144, MAXFLOWS = 64, UDP_PORT = 4009 };
 
-struct vde_request {
-    uint32_t magic, version;
-    int type;
-    struct sockaddr_un sock;
-    char description[64];
-} __attribute__((packed));
-
-static volatile sig_atomic_t stopped, told;
+static volatile sig_atomic_t told;
 static int is_stream;
 static int announcing = -1;
 static unsigned char announcement[64];
-static char own_path[108];
-
-static void on_term(int signo) { (void)signo; stopped = 1; }
-
-static void die(const char *what) { perror(what); exit(1); }
 
 static uint64_t now_ns(void)
 {
@@ -50,34 +32,17 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
 }
 
-static struct sockaddr_un address_of(const char *path)
+/* OWN:PEER: addresses of this host and of the other, which does the same the other way round. */
+static int join_udp(const char *pair)
 {
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    snprintf(sun.sun_path, sizeof sun.sun_path, "%s", path);
-    return sun;
-}
-
-static int join_stream(const char *path)
-{
-    struct sockaddr_un sun = address_of(path);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) die(path);
-    return fd;
-}
-
-static int join_vde(const char *directory)
-{
-    char ctl[108];
-    snprintf(ctl, sizeof ctl, "%s/ctl", directory);
-    int control = join_stream(ctl);
-    snprintf(own_path, sizeof own_path, "%s/.load.%d", directory, getpid());
-    struct vde_request request = {.magic = 0xfeedface, .version = 3, .type = 0, .sock = address_of(own_path)};
-    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-    if (bind(fd, (struct sockaddr *)&request.sock, sizeof request.sock) < 0) die(own_path);
-    if (send(control, &request, sizeof request - sizeof request.description + 1, 0) < 0) die("vde request");
-    struct sockaddr_un peer;
-    if (recv(control, &peer, sizeof peer, 0) <= 0) die("vde reply");
-    if (connect(fd, (struct sockaddr *)&peer, sizeof peer) < 0) die("vde data socket");
+    char own[64], *peer;
+    struct sockaddr_in end = {.sin_family = AF_INET, .sin_port = htons(UDP_PORT)};
+    snprintf(own, sizeof own, "%s", pair);
+    if (!(peer = strchr(own, ':'))) die(pair);
+    *peer++ = 0;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (inet_pton(AF_INET, own, &end.sin_addr) != 1 || bind(fd, (struct sockaddr *)&end, sizeof end) < 0) die(own);
+    if (inet_pton(AF_INET, peer, &end.sin_addr) != 1 || connect(fd, (struct sockaddr *)&end, sizeof end) < 0) die(peer);
     return fd;
 }
 
@@ -258,7 +223,7 @@ static void do_pong(int fd)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: load stream|vde ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
+        fprintf(stderr, "usage: load stream|vde|udp ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
         return 2;
     }
     struct sigaction action = {.sa_handler = on_term};
@@ -266,7 +231,8 @@ int main(int argc, char **argv)
     struct sigaction telling = {.sa_handler = on_usr1};
     sigaction(SIGUSR1, &telling, NULL);
     is_stream = !strcmp(argv[1], "stream");
-    int fd = is_stream ? join_stream(argv[2]) : join_vde(argv[2]);
+    int is_udp = !strcmp(argv[1], "udp");
+    int fd = is_stream ? join_stream(argv[2]) : is_udp ? join_udp(argv[2]) : join_vde(argv[2]);
     const char *what = argv[3];
     fprintf(stderr, "joined\n");
     if (!strcmp(what, "send") && argc > 5)
@@ -288,6 +254,6 @@ int main(int argc, char **argv)
         do_pong(fd);
     else
         return 2;
-    if (*own_path) unlink(own_path);
+    leave();
     return 0;
 }

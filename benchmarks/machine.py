@@ -18,6 +18,7 @@ PACKAGES: Final = ("ipn", "trio", "pyzmq")
 PROGRAMS: Final[dict[str, Sequence[str]]] = {
     "vde_switch": ("vde_switch", "--version"),
     "C compiler": ("cc", "--version"),
+    "iperf3": ("iperf3", "--version"),
 }
 
 

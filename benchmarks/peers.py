@@ -1,4 +1,4 @@
-"""The processes that a measurement needs: ipnd, vde_switch, the C load generator; started, watched, ended.
+"""The processes that a measurement needs: ipnd, vde_switch, our C programs; started, watched, ended.
 
 Each is a context manager: leaving it ends the process (SIGTERM, then SIGKILL), and should the benchmark itself be
 killed, the kernel ends it (PR_SET_PDEATHSIG of prctl(2)). Output goes to files of the scratch directory.
@@ -25,7 +25,7 @@ from pairing import MeasureError
 import ipn
 from ipn import admin
 
-SOURCE: Final = Path(__file__).with_name("load.c")
+HERE: Final = Path(__file__).parent
 SBIN: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 START_SECONDS: Final = 15.0
 END_SECONDS: Final = 5.0
@@ -39,9 +39,10 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 @attrs.frozen
 class Bench:
-    """What every measurement is given: the compiled load generator, a directory for its files, how long to send."""
+    """What every measurement is given: the compiled C programs, a directory for its files, how long to send."""
 
     load: Path
+    shuttle: Path
     scratch: Path
     seconds: float
 
@@ -101,6 +102,11 @@ class Process:
         """Return its resident memory in KiB (VmRSS of proc(5))."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    def keep_on(self, core: int) -> None:
+        """Keep it on one core: the one of that number among those that we may use."""
+        usable = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(self.pid, {usable[core % len(usable)]})
 
     def _told(self) -> str:
         last = self.said().strip().splitlines()[-3:]
@@ -231,13 +237,16 @@ def ipn_network(**options: Any) -> Starter:
     return start
 
 
-def vde_switch(*arguments: str) -> Starter:
-    """Return what starts a vde_switch with ``arguments`` (``--hub``; nothing: a learning switch)."""
+def vde_switch(*arguments: str, within: Sequence[str] = ()) -> Starter:
+    """Return what starts a vde_switch with ``arguments`` (``--hub``; nothing: a learning switch).
+
+    ``within``: a command that runs, as itself, the one given after it (``nsenter …``).
+    """
 
     @contextlib.contextmanager
     def start(bench: Bench) -> Iterator[Switch]:
         directory = bench.scratch / f"vde.{time.monotonic_ns()}"
-        command = [program("vde_switch"), "--sock", str(directory), *arguments]
+        command = [*within, program("vde_switch"), "--sock", str(directory), *arguments]
         with running(bench.scratch, "vde_switch", command) as process:
             process.wait_until((directory / "ctl").exists, "it had made its socket")
             yield VdeSwitch(str(directory), process)
@@ -258,20 +267,21 @@ def load(bench: Bench, switch: Switch, role: str, *arguments: object) -> Iterato
         yield process
 
 
-def compile_load(directory: Path) -> Path:
-    """Compile load.c into ``directory`` and return the program; MeasureError without a compiler."""
+def compiled(directory: Path, name: str) -> Path:
+    """Compile the C program ``name`` into ``directory`` and return it; MeasureError without a compiler."""
+    source = HERE / f"{name}.c"
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise MeasureError("no C compiler (cc) for benchmarks/load.c; on Debian: apt install gcc libc6-dev")
-    target = directory / "load"
-    done = subprocess.run([compiler, "-O2", "-o", target, SOURCE], capture_output=True, text=True, check=False)
+        raise MeasureError(f"no C compiler (cc) for benchmarks/{source.name}; on Debian: apt install gcc libc6-dev")
+    target = directory / name
+    done = subprocess.run([compiler, "-O2", "-o", target, source], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MeasureError(f"{compiler} cannot compile {SOURCE}: {done.stderr.strip().splitlines()[0]}")
+        raise MeasureError(f"{compiler} cannot compile {source}: {done.stderr.strip().splitlines()[0]}")
     return target
 
 
-def program(name: str) -> str:
+def program(name: str, package: str = "vde2") -> str:
     """Return where the program ``name`` is, in PATH or an sbin directory; MeasureError when it is not installed."""
     if (path := shutil.which(name, path=SBIN)) is None:
-        raise MeasureError(f"{name} is not installed; on Debian: apt install vde2")
+        raise MeasureError(f"{name} is not installed; on Debian: apt install {package}")
     return path

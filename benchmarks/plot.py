@@ -41,6 +41,10 @@ class Panel:
 PANELS: Final = (
     Panel("frames", "rate", "Million frames/s delivered, all receivers together — more is better", 1e6),
     Panel("frames", "cpu", "CPU of the switch, µs for a frame delivered — less is better"),
+    Panel("tcp", "rate", "TCP, Gbit/s received — more is better", 1e9),
+    Panel("overheard tcp", "rate", "TCP on a hub, Gbit/s received — more is better", 1e9),
+    Panel("datagrams", "rate", "Million datagrams/s received — more is better", 1e6),
+    Panel("udp round trip", "p50", "UDP round trip, µs, median — less is better", digits=0),
     Panel("round trip", "p50", "Round trip, µs, median — less is better", digits=0),
     Panel("messages", "rate", "Python to Python: million messages/s delivered — more is better", 1e6),
 )

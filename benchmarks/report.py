@@ -63,10 +63,24 @@ def _thousands(value: float) -> str:
     return f"{value / 1000:,.0f}"
 
 
+def _gigabits(value: float) -> str:
+    return f"{value / 1e9:,.2f}"
+
+
 def _decimals(digits: int) -> Callable[[float], str]:
     return lambda value: f"{value:,.{digits}f}"
 
 
+TRIPS: Final = (
+    Column("p50", "p50, µs", _decimals(1), compared=True),
+    Column("p99", "p99, µs", _decimals(1), compared=True),
+    Column("cpu", "CPU, µs a frame", _decimals(1), compared=True),
+)
+STREAMS: Final = (
+    Column("rate", "received, Gbit/s", _gigabits, compared=True),
+    Column("cpu", "CPU, s a GB", _decimals(2), compared=True),
+    Column("resent", "segments resent a GB", _decimals(0)),
+)
 SECTIONS: Final[Mapping[str, Section]] = {
     "frames": Section(
         "Frames through a switch",
@@ -83,11 +97,37 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "Round trips",
         "A C program sends a frame, another answers it. Waking another core costs several times as much as waking"
         " a process on the same one, so where they run decides more than what they do.",
+        TRIPS,
+    ),
+    "tcp": Section(
+        "TCP between hosts",
+        "iperf3, one connection, from a network namespace to another; MTU 1500. TAP: the switch itself reads it. Stream"
+        " member: a C program (`benchmarks/shuttle.c`, the same for both switches) that has a TAP without offloads and"
+        " is a member as a guest is. CPU: of the switch's process, for a GB received; the kernel's work for a frame"
+        " written to a TAP, often as far as the receiver's socket, is in it. Three processes or more want the"
+        " machine's cores: where they run decides much, and the kernel, left alone, does not always choose the same.",
+        STREAMS,
+    ),
+    "overheard tcp": Section(
+        "TCP between hosts, overheard",
+        "As above from TAP to TAP, but on a broadcast network (a hub) with a raw member more, a C program that reads"
+        " all of it and takes plain frames only.",
+        STREAMS,
+    ),
+    "datagrams": Section(
+        "Datagrams between hosts",
+        "iperf3, UDP as fast as it can send, from a network namespace to another; lost: in the queue of the"
+        " sender's TAP and in that of the receiver's socket. CPU: of the switch's process, for a datagram received.",
         (
-            Column("p50", "p50, µs", _decimals(1), compared=True),
-            Column("p99", "p99, µs", _decimals(1), compared=True),
-            Column("cpu", "CPU, µs a frame", _decimals(1), compared=True),
+            Column("rate", "received, 1000/s", _thousands, compared=True),
+            Column("lost", "lost, %", _decimals(2)),
+            Column("cpu", "CPU, µs", _decimals(2), compared=True),
         ),
+    ),
+    "udp round trip": Section(
+        "Round trips between hosts",
+        "A C program sends a datagram, another in the other network namespace answers it.",
+        TRIPS,
     ),
     "stuck": Section(
         "A member that never reads",

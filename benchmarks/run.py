@@ -12,21 +12,26 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
+import interfaces
 import machine
 import plot
 import report
 from cases import PARTS
 from pairing import Case, MeasureError, Result, paired
-from peers import Bench, compile_load, program
+from peers import Bench, compiled, program
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-HEADINGS: Final = {"hub": "Hub: broadcast networks", "switch": "Switch: learning networks"}
+HEADINGS: Final = {
+    "hub": "Hub: broadcast networks",
+    "switch": "Switch: learning networks",
+    "interfaces": "Interfaces: TAPs on a network",
+}
 QUICK: Final = (1, 0.5)
 """Rounds and seconds of --quick."""
 
@@ -66,7 +71,8 @@ def main(
         click.echo("\n".join(case.name for case in cases))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    cases = _possible(cases)
+    if not (cases := _possible(cases)):
+        raise click.ClickException("no case is left to measure")
     host = machine.describe()
     results = _measure(cases, rounds, seconds)
     tables = report.tables(results)
@@ -98,14 +104,30 @@ def _selected(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
 
 
 def _possible(cases: Sequence[Case]) -> list[Case]:
-    """Return the cases that can be measured here; say which are left out for want of pyzmq."""
-    if importlib.util.find_spec("zmq") is not None:
-        return list(cases)
-    kept = [case for case in cases if case.section != "messages"]
-    if len(kept) < len(cases):
-        left_out = ", ".join(case.name for case in cases if case not in kept)
-        click.echo(f"pyzmq is not installed (pip install pyzmq); left out: {left_out}", err=True)
-    return kept
+    """Return the cases that can be measured here; say which are left out, and for want of what."""
+    wanting = {case.name: reason for case in cases if (reason := OBSTACLES.get(case.section, _nothing)())}
+    for reason in dict.fromkeys(wanting.values()):
+        left_out = ", ".join(name for name in wanting if wanting[name] == reason)
+        click.echo(f"{reason}; left out: {left_out}", err=True)
+    return [case for case in cases if case.name not in wanting]
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _no_pyzmq() -> str:
+    return "" if importlib.util.find_spec("zmq") else "pyzmq is not installed (pip install pyzmq)"
+
+
+OBSTACLES: Final[Mapping[str, Callable[[], str]]] = {
+    "messages": _no_pyzmq,
+    "tcp": interfaces.impossible,
+    "overheard tcp": interfaces.impossible,
+    "datagrams": interfaces.impossible,
+    "udp round trip": interfaces.impossible,
+}
+"""Section of the report → what tells why its cases cannot be measured here, or nothing."""
 
 
 def _measure(cases: Sequence[Case], rounds: int, seconds: float) -> list[Result]:
@@ -121,7 +143,7 @@ def _measure(cases: Sequence[Case], rounds: int, seconds: float) -> list[Result]
         with tempfile.TemporaryDirectory(prefix="ipn-bench-") as directory:
             scratch = Path(directory)
             program("vde_switch")
-            bench = Bench(compile_load(scratch), scratch, seconds)
+            bench = Bench(compiled(scratch, "load"), compiled(scratch, "shuttle"), scratch, seconds)
             # Drawn between measurements only: during them the processors are for what is measured.
             with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
                 task = progress.add_task("", total=rounds * sum(len(case.sides) for case in cases))

@@ -5,7 +5,6 @@ Each function returns a ``Measure``; a case of ``cases.py`` names how its switch
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import ExitStack
 from typing import Final
@@ -90,19 +89,14 @@ def round_trips(start: Starter, size: int, cores: tuple[int, int] | None = None)
         with start(bench) as switch, load(bench, switch, "pong") as answerer:
             switch.wait_members(1)
             if cores:
-                _keep_on(switch.process, cores[0])
-                _keep_on(answerer, cores[1])
+                switch.process.keep_on(cores[0])
+                answerer.keep_on(cores[1])
             before = switch.process.cpu_ns()
             with load(bench, switch, "ping", size, count) as pinger:
                 if cores:
-                    _keep_on(pinger, cores[1])
+                    pinger.keep_on(cores[1])
                 report = pinger.finish(bench.seconds + GRACE_SECONDS)
             cpu_ns = switch.process.cpu_ns() - before
         return {"p50": report["p50_us"], "p99": report["p99_us"], "cpu": cpu_ns / 1000 / (2 * count)}
 
     return measure
-
-
-def _keep_on(process: Process, core: int) -> None:
-    usable = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(process.pid, {usable[core % len(usable)]})
