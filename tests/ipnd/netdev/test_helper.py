@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import pwd
 import random
 import re
 import socket
@@ -169,7 +170,9 @@ _, fds, _, _ = socket.recv_fds(sock, 4096, 16)
 fcntl.ioctl(fds[0], 0x400454CB, 1)  # TUNSETPERSIST
 """
     subprocess.run([*as_user(NOBODY, 4711), sys.executable, "-S", "-c", code, helper.address], check=True, timeout=20)
-    assert f"user {NOBODY}" in ip("-d", "tuntap", "show") or f"{NOBODY}" in ip("-d", "link", "show", "dev", "team0")
+    (shown,) = json.loads(ip("-json", "-details", "link", "show", "dev", "team0"))
+    info = shown["linkinfo"]["info_data"]
+    assert (info["persist"], info["user"]) == (True, pwd.getpwuid(NOBODY).pw_name)
 
 
 def test_several_requests_may_go_over_one_connection(helper: RunningHelper) -> None:
@@ -636,8 +639,8 @@ def junk(rng: random.Random) -> bytes:
 
 
 def test_junk_neither_ends_it_nor_wears_it_down(helper: RunningHelper) -> None:
-    assert answers(helper)
     fds, rng = helper.fds(), random.Random(4)
+    assert answers(helper)
     for _ in range(60):
         with helper.connected() as sock:
             for _ in range(rng.randrange(1, 20)):
