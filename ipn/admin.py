@@ -134,12 +134,13 @@ def attach_grab(path: StrPath, name: str) -> str:
         return sock.attach_grab(name, lifetime="network")
 
 
-def detach(path: StrPath, name: str) -> None:
+def detach(path: StrPath, name: str, *, port: int | None = None) -> None:
     """Take the interface ``name`` off the network at ``path``: a TAP ends, a grabbed one is let go.
 
-    Errors: EADDRNOTAVAIL when it is not on it, and as ``delete_network``.
+    ``port``: which one, where interfaces of several network namespaces are called so. Errors: EADDRNOTAVAIL when it is
+    not on it, ENOTUNIQ when there are several, and as ``delete_network``.
     """
-    _ask(path, "detach", name=name)
+    _ask(path, "detach", name=name, **({} if port is None else {"port": port}))
 
 
 @contextmanager

@@ -17,18 +17,21 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from .ifnames import DEFAULT_TAP_NAME, MAX_TAP_MTU, MIN_MTU
+from .ifnames import check_name as check_name
+from .ifnames import format_mac as format_mac
+from .ifnames import parse_mac as parse_mac
+from .ifnames import tap_mtu as tap_mtu
 from .netlink import (
     ARPHRD_ETHER,
     ARPHRD_LOOPBACK,
     IFF_UP,
     IFREQ,
-    NAME_MAX,
     SIOCGIFFLAGS,
     add_address,
     link,
     watch_links,
 )
-from .netlink import format_mac as format_mac
 from .rendezvous import peer_uid
 
 TUN_PATH: Final = "/dev/net/tun"
@@ -95,11 +98,6 @@ NOT_OUTGOING: Final = b"".join(
     )
 )
 
-DEFAULT_TAP_NAME: Final = "ipn%d"
-MIN_MTU: Final = 68
-ETHERNET_HEADER: Final = 14
-MAX_TAP_MTU: Final = 65521
-"""What the kernel lets a TAP have: 65,535 without the Ethernet header."""
 TX_QUEUE: Final = 1000
 """Frames that the host may have waiting for the reader of a TAP: what its own Ethernet devices have."""
 GRAB_BUFFER: Final = 4 << 20
@@ -129,47 +127,6 @@ def close_device(device: Device) -> None:
     """Close the descriptors of ``device``; a TAP that is not persistent ends with them."""
     for fd in device.fds:
         os.close(fd)
-
-
-def check_name(name: str, kind: str = "tap") -> str:
-    """Return ``name`` if an interface may be called so; EINVAL, with what is wrong, if not.
-
-    A TAP's may be empty (the default) or have one ``%d``, for which the kernel puts the lowest free number.
-    """
-    if problem := _wrong_with_name(name, kind):
-        raise OSError(errno.EINVAL, problem)
-    return name
-
-
-def _wrong_with_name(name: str, kind: str) -> str:
-    if not name:
-        return "" if kind == "tap" else "the name of an interface is missing"
-    shown = ascii(name if len(name) <= 64 else f"{name[:64]}…")
-    if not name.isprintable() or any(character.isspace() for character in name):
-        return f"{shown} is no interface's name: there is a space or a control character in it"
-    if "/" in name or name in (".", ".."):
-        return f"{shown} is no interface's name but a path"
-    if ":" in name:
-        return f"{shown} is no interface's name: what has a colon in it is an alias for one of its addresses"
-    if len(name.encode()) > NAME_MAX:
-        return f"{shown} is no interface's name: it is longer than {NAME_MAX} bytes"
-    if name.count("%") > (kind == "tap" and name.count("%d") == 1):
-        return f"{shown} is no interface's name: a TAP's may have one %d (the lowest free number), none has another %"
-    return ""
-
-
-def parse_mac(text: str) -> bytes:
-    """Return the six bytes of ``02:00:00:00:00:01``; EINVAL for what is no address that an interface may have."""
-    octets = text.replace("-", ":").split(":")
-    digits = "0123456789abcdefABCDEF"
-    if len(octets) != 6 or not all(len(octet) in (1, 2) and all(c in digits for c in octet) for octet in octets):
-        raise OSError(errno.EINVAL, f"{text[:64]!a} is no MAC address like 02:00:00:00:00:01")
-    mac = bytes(int(octet, 16) for octet in octets)
-    if mac[0] & 1:
-        raise OSError(errno.EINVAL, f"{text} is the MAC address of a group; an interface's first octet is even")
-    if not any(mac):
-        raise OSError(errno.EINVAL, f"{text} is no MAC address of an interface: all zero")
-    return mac
 
 
 def set_mac(fd: int, mac: str) -> None:
@@ -226,11 +183,6 @@ def open_tap(
         _configure(watch, real_name, mtu, up, addresses)
         undo.pop_all()
         return Device("tap", real_name, index, (tap, watch.detach()))
-
-
-def tap_mtu(frame: int) -> int:
-    """Return the MTU of a TAP on a network whose frames have up to ``frame`` bytes, or the nearest it can have."""
-    return min(max(frame - ETHERNET_HEADER, MIN_MTU), MAX_TAP_MTU)
 
 
 def _open_tun() -> int:

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from .ifnames import NAME_MAX, format_mac
+
 RTMGRP_LINK: Final = 1
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -60,8 +62,6 @@ SIOCGIFINDEX: Final = 0x8933
 
 IFREQ: Final = struct.Struct("16s24s")
 """``struct ifreq`` (netdevice(7)): the interface's name, and what the request makes of the rest."""
-NAME_MAX: Final = 15
-"""Longest name of an interface in bytes (IFNAMSIZ without its NUL)."""
 
 HEADER: Final = struct.Struct("=IHHII")
 """``struct nlmsghdr``: length, type, flags, sequence, port."""
@@ -108,11 +108,6 @@ class Link(NamedTuple):
     running: bool
     mtu: int
     mac: str
-
-
-def format_mac(mac: bytes) -> str:
-    """Return a hardware address as ``02:00:00:00:00:01``."""
-    return mac.hex(":")
 
 
 def watch_links() -> socket.socket:

@@ -104,7 +104,10 @@ def attach_grab(path: str, interface: str, as_json: bool) -> None:
 @click.command()
 @network_argument
 @click.argument("interface", metavar="IFACE", shell_complete=_interfaces_of_the_network)
-def detach(path: str, interface: str) -> None:
+@click.option(
+    "--port", type=click.IntRange(0), metavar="N", help="Which one, where interfaces of several hosts are called so."
+)
+def detach(path: str, interface: str, port: int | None) -> None:
     """Take the interface IFACE off PATH: a TAP ends, any other goes on without the network."""
     with explained_devices(path, DETACHING, DETACHING):
-        admin.detach(path, interface)
+        admin.detach(path, interface, port=port)

@@ -299,12 +299,26 @@ class Network:
         return found
 
     def interface(self, name: str = "", index: int = 0) -> Port | None:
-        """Return the port of an interface by its name, or by its index."""
+        """Return the port of an interface by its name, or by its index; None when there is none.
+
+        Interfaces of several network namespaces may be called the same: those that no socket controls come first.
+        ENOTUNIQ when that leaves more than one.
+        """
+        found = self._interfaces(name, index)
+        free = [port for port in found if port.session is None] or found
+        if len(free) > 1:
+            on = ", ".join(str(port.number) for port in free)
+            text = f"{len(free)} interfaces on {self.path} are called {name or index}, on the ports {on}; name the port"
+            raise OSError(errno.ENOTUNIQ, text)
+        return free[0] if free else None
+
+    def _interfaces(self, name: str, index: int) -> list[Port]:
+        found = []
         for port in self.ports.values():
             interface = port.interface
             if interface is not None and (interface.name == name if name else interface.index == index):
-                return port
-        return None
+                found.append(port)
+        return found
 
     def _interface_changed(self, port: Port) -> None:
         assert port.interface is not None

@@ -281,13 +281,24 @@ class Session:
     def _interface_to_manage(self, message: Message) -> tuple[Network, Port]:
         """Return an interface by its name or index, on the session's network or whichever; EADDRNOTAVAIL, EPERM."""
         name, index = take_text(message, "name", IFNAMSIZ, ""), take_int(message, "index", 0, 1 << 31, 0)
-        networks = [self._target(message)] if self.network or "path" in message else self._daemon.networks.values()
-        for network in networks:
-            if (port := network.interface(name, index)) is not None:
-                network.require_manage(self.peer)
-                return network, port
-        where = f"on {networks[0].path}" if isinstance(networks, list) else "on any network of this ipnd"
-        raise OSError(errno.EADDRNOTAVAIL, f"no interface {name or index} is {where}")
+        if self.network is None and "path" not in message:
+            for network in self._daemon.networks.values():
+                if (port := network.interface(name, index)) is not None:
+                    network.require_manage(self.peer)
+                    return network, port
+            raise OSError(errno.EADDRNOTAVAIL, f"no interface {name or index} is on any network of this ipnd")
+        network = self._target(message)
+        network.require_manage(self.peer)
+        if "port" in message:
+            number = take_int(message, "port", 0, MAX_NUMNODES)
+            port = network.ports.get(number)
+            if port is None or port.interface is None or name not in ("", port.interface.name):
+                raise OSError(errno.EADDRNOTAVAIL, f"no interface {name} is on port {number} of {network.path}")
+        else:
+            port = network.interface(name, index)
+        if port is None:
+            raise OSError(errno.EADDRNOTAVAIL, f"no interface {name or index} is on {network.path}")
+        return network, port
 
     def _detach(self, message: Message) -> None:
         if (self.network or "path" in message) and (network := self._target(message)).unrestored:

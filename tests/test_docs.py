@@ -13,6 +13,9 @@ SHORT = {
     "N": "tests/ipnd/test_network.py",
     "D": "tests/ipnd/plane/test_delivery.py",
     "P": "tests/ipnd/policies/test_policy_api.py",
+    "I": "tests/ipn/test_interfaces.py",
+    "T": "tests/ipnd/netdev/test_tap.py",
+    "G": "tests/ipnd/netdev/test_grab.py",
 }
 
 

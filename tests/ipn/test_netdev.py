@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -32,11 +31,11 @@ from ipn.netdev import (
     set_mac,
 )
 from ipn.netlink import Link, link, link_changes
+from tests.helping import python
 from tests.netns import interfaces, ip, own_namespace
 from tests.peers import NOBODY, as_user, requires
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 BROADCAST, OUR_MAC, THEIR_MAC = b"\xff" * 6, b"\x02\0\0\0\0\x0a", b"\x02\0\0\0\0\x0b"
 HEADER = bytes(VNET_HEADER_SIZE)
 WITHOUT_NET_ADMIN = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
@@ -88,23 +87,6 @@ def state(name: str) -> Link:
 
 def open_fds() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
-
-
-def python(prefix: tuple[str, ...], code: str, *, fds: tuple[int, ...] = ()) -> str:
-    """Run ``code`` in another process, ``prefix`` before it, and return what it printed."""
-    preamble = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport fcntl, os, socket, struct\n"
-    preamble += """
-from ipn.netdev import *
-def attempt(call, *args, **kwargs):
-    try:
-        return call(*args, **kwargs)
-    except OSError as error:
-        return type(error).__name__, error.errno, error.strerror
-"""
-    command = [*prefix, sys.executable, "-S", "-c", preamble + code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, pass_fds=fds, cwd="/", check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # -- names and addresses -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from ipn import admin
 from tests.ipnd.netdev.transfer import transfers
 from tests.lab import Host, Lab
-from tests.peers import requires, requires_root
+from tests.peers import NOBODY, as_user, requires, requires_root
 from tests.raw import RawMember
 from tests.running import RunningDaemon
 from tests.waiting import eventually
@@ -246,6 +247,37 @@ def test_detaching_ends_a_tap(ipnd: RunningDaemon, lab: Lab) -> None:
     admin.detach(path, "eth0")
     assert not admin.show_network(path)["ports"]
     assert "eth0" not in host.ip("link")
+
+
+def test_interfaces_that_are_called_the_same_are_told_apart_by_their_port(ipnd: RunningDaemon, lab: Lab) -> None:
+    path = network(ipnd)
+    one = lab.attached("one", path, "10.0.0.1/24")
+    two = lab.attached("two", path, "10.0.0.2/24")
+    done = one.ipnctl("net", "detach", path, "eth0", check=False)
+    assert done.returncode == 1
+    assert "on the ports 0, 1" in done.stderr
+    one.ipnctl("net", "detach", path, "eth0", "--port", "1")
+    assert "eth0" not in two.ip("link")
+    one.ipnctl("net", "detach", path, "eth0")
+    assert "eth0" not in one.ip("link")
+
+
+def test_a_whole_group_shares_a_tap_by_the_mode_of_the_socket(ipnd: RunningDaemon, lab: Lab) -> None:
+    path = network(ipnd, mode=0o770, gid=4242)
+    host = lab.attached("host", path, "10.0.0.1/24")
+    ping = (
+        "import ipn, sys; s = ipn.connect(sys.argv[1]); s.settimeout(5);"
+        "s.send(bytes.fromhex('ffffffffffff020000000042' '0806' '0001080006040001' '020000000042' '0a000002'"
+        " '000000000000' '0a000001')); print(s.recv().hex())"
+    )
+    environment = {**ipnd.env, "PYTHONPATH": str(Path(__file__).parents[3])}
+    for groups, answered in (((4242,), True), ((), False)):
+        command = [*as_user(NOBODY, *groups), sys.executable, "-c", ping, path]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        # An answer of ARP: the host's stack says where 10.0.0.1 is.
+        assert ("08060001080006040002" in done.stdout) is answered, done
+        assert answered or "PermissionError" in done.stderr
+    assert host.row()["dropped"] == 0
 
 
 def test_the_end_of_the_network_ends_its_taps_persistent_ones_too(ipnd: RunningDaemon, lab: Lab) -> None:
