@@ -55,6 +55,8 @@ UDP_OFFLOADS: Final = TUN_F_USO4 | TUN_F_USO6
 """Cutting of UDP, since Linux 6.2."""
 JUDGE_BYTES: Final = 1024 * 1024
 """Bytes of frames to be cut after which it is judged who had better cut."""
+ALONE: Final = 8
+"""Frames that come alone, as in conversations, before it is tried again whether another is behind one."""
 LOOK_AGAIN_NS: Final = 1_000_000_000
 """After that time frames are asked for whole again, to see who would take them; doubled each time nothing changed …"""
 LOOK_AGAIN_MAX_NS: Final = 64_000_000_000
@@ -133,6 +135,7 @@ class TapLink(Link):
         self._now = os.RWF_NOWAIT  # who has opened it may make the descriptor block
         self._offloads = True
         self._whole = self._cut = 0
+        self._alone = 0
         self._look_again = 0
         self._patience = LOOK_AGAIN_NS
 
@@ -166,8 +169,11 @@ class TapLink(Link):
                 LENGTH.pack_into(scratch, position, got)
                 position += PREFIX + got
                 ends.append(position)
+                if self._alone:
+                    self._alone -= 1
+                    break
         except BlockingIOError:
-            pass
+            self._alone = ALONE if len(ends) == 1 else 0
         except OSError as error:
             self._failed(error)
         if ends and self.sock.fileno() >= 0:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-import attrs
-
 from ipn.framing import LENGTH, PREFIX
 
 from .batch import Ends
@@ -53,15 +51,17 @@ class Rules(Protocol):
         """Do what the policy asked for besides answering."""
 
 
-@attrs.frozen
 class Unfinished:
     """Frames ``first`` to ``upto`` - 1 of a run, with the headers of those that are unfinished, by index in the run."""
 
-    view: memoryview
-    ends: Ends
-    headers: Mapping[int, bytes]
-    first: int
-    upto: int
+    __slots__ = ("ends", "first", "headers", "upto", "view")
+
+    def __init__(self, view: memoryview, ends: Ends, headers: Mapping[int, bytes], first: int, upto: int) -> None:
+        self.view = view
+        self.ends = ends
+        self.headers = headers
+        self.first = first
+        self.upto = upto
 
 
 class Delivery:
@@ -113,7 +113,7 @@ class Delivery:
                 if source.backlog is not None:
                     source.leave_for_later(*self._finished(view, ends, headers, first, count))
                     break
-                if route.plain and any(link.takes_unfinished for link in route.links):
+                if route.plain and route.able:
                     self._send_unfinished(source, route, Unfinished(view, ends, headers, first, upto))
                 elif route.reason is not None:
                     self.rules.drop(route.reason, upto - first)

@@ -48,8 +48,8 @@ class LosslessDelivery(Delivery):
 
     def _send_unfinished(self, source: Link, route: Route, run: Unfinished) -> None:
         """Send unfinished frames whole if all receivers can take them now; else everybody gets them finished."""
-        if all(link.takes_unfinished and not link.queue for link in route.links):
-            done = {link: link.write_unfinished(run) for link in route.links}
+        if not route.unable and not any(link.queue for link in route.able):
+            done = {link: link.write_unfinished(run) for link in route.able}
             for link, upto in done.items():
                 if upto < run.upto:
                     rest, ends = self._finished(run.view, run.ends, run.headers, upto, run.upto)

@@ -79,18 +79,16 @@ class LossyDelivery(Delivery):
 
     def _send_unfinished(self, source: Link, route: Route, run: Unfinished) -> None:
         """Send unfinished frames whole to who can take them, finished to the others."""
-        others = [link for link in route.links if not link.takes_unfinished]
-        if others:
+        if route.unable:
             data, cuts = self._finished(run.view, run.ends, run.headers, run.first, run.upto)
             if cuts:
-                self._send(source, tuple(others), data, cuts)
-        for link in route.links:
-            if link.takes_unfinished:
-                done = run.first if link.queue else link.write_unfinished(run)
-                if done < run.upto:
-                    rest, ends = self._finished(run.view, run.ends, run.headers, done, run.upto)
-                    if ends:
-                        self._overflow(source, link, rest, ends, 0)
+                self._send(source, route.unable, data, cuts)
+        for link in route.able:
+            done = run.first if link.queue else link.write_unfinished(run)
+            if done < run.upto:
+                rest, ends = self._finished(run.view, run.ends, run.headers, done, run.upto)
+                if ends:
+                    self._overflow(source, link, rest, ends, 0)
 
     def _send_one(self, links: tuple[Link, ...], view: memoryview, ends: Ends) -> None:
         for link in links:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Route:
     """Who gets a frame: ``links`` as it is, ``changed`` after an edit (or instead of it another frame); or why nobody.
 
-    ``more``: look at so many leading bytes instead. ``ask``: the policy wants to see each such frame.
+    ``more``: look at so many leading bytes instead. ``ask``: the policy wants to see each such frame. ``able``: those
+    of ``links`` that take unfinished frames, ``unable`` the others.
     """
 
-    __slots__ = ("ask", "changed", "links", "more", "reason")
+    __slots__ = ("able", "ask", "changed", "links", "more", "plain", "reason", "unable")
 
     def __init__(
         self,
@@ -41,11 +42,10 @@ class Route:
         self.reason = reason
         self.more = more
         self.ask = ask
-
-    @property
-    def plain(self) -> bool:
+        self.plain = not changed and reason is None and not ask
         """Whether all there is to do is to send the frame to ``links``."""
-        return not self.changed and self.reason is None and not self.ask
+        self.able = tuple(link for link in links if link.takes_unfinished)
+        self.unable = links if not self.able else tuple(link for link in links if not link.takes_unfinished)
 
 
 TOO_SHORT: Final = Route(reason="truncated header")
