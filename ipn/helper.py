@@ -6,11 +6,13 @@ with a JSON object, so is its answer, which brings the opened descriptors; ipn-h
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import json
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -131,7 +133,7 @@ def _ask(request: Message) -> tuple[Message, list[int]]:
         try:
             with contextlib.suppress(BrokenPipeError):  # turned away: then the answer is there already
                 sock.send(json.dumps(request).encode())
-            data, fds, flags, _ = socket.recv_fds(sock, MAX_ANSWER, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds, cut = _receive(sock)
         except OSError as error:
             raise NoHelper(errno.ECONNREFUSED, f"the helper at {address} does not answer ({_words(error)})") from None
     try:
@@ -141,21 +143,35 @@ def _ask(request: Message) -> tuple[Message, list[int]]:
         what = "went away without an answer" if not data else "answers with what is no answer"
         raise NoHelper(errno.ECONNREFUSED, f"the helper at {address} {what}") from None
     body: Any = answer.get("ok")
-    if isinstance(body, dict) and not flags & socket.MSG_CTRUNC:
+    if isinstance(body, dict) and not cut:
         return body, fds
     close_all(fds)
-    if flags & socket.MSG_CTRUNC:
+    if cut:
         raise OSError(errno.EMFILE, "no room for the helper's descriptors: too many open files here")
     raise error_from_body(answer.get("error"))
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int], bool]:
+    """Return one message, its descriptors, and whether there were more than fit."""
+    size = array.array("i").itemsize
+    data, ancillary, flags, _ = sock.recvmsg(MAX_ANSWER, socket.CMSG_SPACE(size * MAX_FDS), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % size])
+    return data, list(fds), bool(flags & socket.MSG_CTRUNC)
 
 
 def _connected(address: str) -> socket.socket:
     """Return a connection to the helper; ``NoHelper`` says why there is none."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        sock.settimeout(ANSWER_TIMEOUT)
+        # Not settimeout, with which a full backlog is an error at once.
+        patience = struct.pack("@ll", int(ANSWER_TIMEOUT), int(ANSWER_TIMEOUT % 1 * 1_000_000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         with short_address(address) as short:
             sock.connect(short)
+        sock.settimeout(ANSWER_TIMEOUT)
         owner = Path(address).stat().st_uid
         if (uid := peer_uid(sock)) not in (0, os.geteuid(), owner):
             text = f"the helper at {address} runs as user {uid}, who is neither root nor the owner of the socket"

@@ -103,7 +103,8 @@ TX_QUEUE: Final = 1000
 GRAB_BUFFER: Final = 4 << 20
 """Bytes of frames that a GRAB holds while its reader is busy: some 30 ms of 1 Gbit/s."""
 LOCK_BACKLOG: Final = 4096
-"""How often somebody may ask who holds the lock of a GRAB: nobody accepts, each asking stays in the queue."""
+"""How often somebody may ask who holds the lock of a GRAB (at most net.core.somaxconn). Nobody accepts, so each asking
+stays in the queue; when that is full, it cannot be told who holds the lock, and it counts no more."""
 
 
 class Device(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -104,8 +105,8 @@ class RunningHelper(RunningDaemon):
     def connected(self) -> Iterator[socket.socket]:
         """Give a connection of root's."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-            sock.settimeout(10)
             sock.connect(self.address)
+            sock.settimeout(10)
             yield sock
 
 
@@ -115,3 +116,36 @@ def exchange(sock: socket.socket, message: bytes) -> tuple[dict[str, Any], list[
     data, fds, _, _ = socket.recv_fds(sock, MAX_ANSWER, 16)
     answer: dict[str, Any] = json.loads(data) if data else {}
     return answer, fds
+
+
+PREAMBLE: Final = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import fcntl, os, socket, struct
+from ipn.helper import *
+from ipn.netdev import *
+def attempt(call, *args, **kwargs):
+    try:
+        return call(*args, **kwargs)
+    except OSError as error:
+        return type(error).__name__, error.errno, error.strerror
+"""
+
+
+def python(prefix: tuple[str, ...], code: str, *, fds: tuple[int, ...] = (), helper: str = "/nowhere/helper") -> str:
+    """Run ``code`` with our library in another process, ``prefix`` before it, and return what it printed.
+
+    ``attempt(call, …)`` in it makes an ``OSError`` a tuple; ``helper`` is where the library looks for ipn-helper.
+    """
+    done = subprocess.run(
+        [*prefix, sys.executable, "-S", "-c", PREAMBLE + code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        pass_fds=fds,
+        cwd="/",
+        env={**os.environ, "IPN_HELPER": helper},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ipn.control import Message
-from ipn.netdev import DEFAULT_TAP_NAME, check_name, parse_mac
+from ipn.ifnames import DEFAULT_TAP_NAME, check_name, parse_mac
 
 MAX_ADDRESSES: Final = 16
 """Addresses in one request: an interface with more is set up by its administrator."""

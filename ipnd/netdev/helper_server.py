@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import fcntl
 import json
 import selectors
 import signal
@@ -30,6 +31,7 @@ MAX_PER_USER: Final = 8
 """Connections of one user at a time. A request takes milliseconds, so nobody needs many."""
 MAX_CLIENTS: Final = 128
 """Connections of all users; the one that has been silent the longest makes room for a new one."""
+SIOCOUTQ: Final = 0x5411
 PATIENCE: Final = 10.0
 """Seconds that a connection may be silent."""
 
@@ -108,12 +110,10 @@ class HelperServer:
                 raise ControlError(f"a request of more than {MAX_REQUEST} bytes")
             message = decode_message(data)
         except ControlError as error:
-            self._log(f"dropped {client.caller}: {error}")
-            return self._drop(client)
-        if self._reply(client, message):
+            return self._drop(client, str(error))
+        if not _has_unread(client.sock) and self._reply(client, message):
             return self._be_patient(client)
-        self._log(f"dropped {client.caller}: it does not take its answers")
-        self._drop(client)
+        self._drop(client, "it does not take its answers")
 
     def _reply(self, client: Client, message: Message) -> bool:
         """Send the answer to ``message``; False when the client does not take it."""
@@ -137,10 +137,12 @@ class HelperServer:
         for client in [client for client in self._clients if client.deadline <= now]:
             self._drop(client)
 
-    def _drop(self, client: Client) -> None:
+    def _drop(self, client: Client, fault: str = "") -> None:
         del self._clients[client]
         self._selector.unregister(client.sock)
         client.sock.close()
+        if fault:
+            self._log(f"dropped {client.caller}: {fault}")
 
     def _end(self) -> None:
         for client in list(self._clients):
@@ -165,6 +167,15 @@ def _send(sock: socket.socket, message: Message, fds: tuple[int, ...] = ()) -> b
     except OSError:
         return False
     return True
+
+
+def _has_unread(sock: socket.socket) -> bool:
+    """Tell whether the other end has an answer that it did not take yet.
+
+    It gets no further one: what lies there may hold descriptors, of which all processes of root together may have
+    only so many underway (ETOOMANYREFS of unix(7)).
+    """
+    return any(fcntl.ioctl(sock, SIOCOUTQ, bytes(4)))
 
 
 @contextlib.contextmanager

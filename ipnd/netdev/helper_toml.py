@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ipn.netdev import MAX_TAP_MTU, MIN_MTU, check_name
+from ipn.ifnames import MAX_TAP_MTU, MIN_MTU, check_name
 
 from .helper_request import DEFAULT_MTU
 from .helper_rules import GrabRule, Network, Rules, TapRule, Who

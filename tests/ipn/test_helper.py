@@ -225,6 +225,20 @@ def test_a_helper_of_roots_is_trusted_whoever_owns_the_socket_file(short_directo
         assert told(python(as_user(NOBODY), "print(list(obtain_tap()[:3]))", helper=address)) == ["tap", "ipn0", 3]
 
 
+def test_a_helper_that_does_not_take_connections_is_waited_for_and_then_said_to_be_busy(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ANSWER_TIMEOUT", 0.1)
+    address = str(short_directory / "busy")
+    monkeypatch.setenv("IPN_HELPER", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen(0)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as only:
+            only.connect(address)
+            assert helper_check()["problems"][0] == f"the helper at {address} is too busy"
+
+
 # -- the address -------------------------------------------------------------------------------------------
 
 
