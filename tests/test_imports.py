@@ -25,6 +25,8 @@ PURE = [
     "ipnd/netdev/helper_rules.py",
     "ipnd/netdev/helper_toml.py",
     "ipnd/plane/batch.py",
+    "ipnd/plane/checksum.py",
+    "ipnd/plane/gso.py",
     "ipnd/plane/offload.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "ipnd/policies").glob("**/*.py")),
 ]

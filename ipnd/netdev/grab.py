@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from ipn.framing import LENGTH, PREFIX
 from ipn.netdev import PACKET_AUXDATA, PACKET_VNET_HDR, SOL_PACKET
-from ipnd.plane.offload import HEADER, PLAIN, is_unfinished, segment_length, tagged
+from ipnd.plane.gso import HEADER, PLAIN
+from ipnd.plane.offload import is_unfinished, segment_length, tagged
 from ipnd.plane.packet import MessageLink
 
 from .tap import LARGEST, TAGS, VLAN_TAG

@@ -34,8 +34,9 @@ from ipn.netdev import (
 )
 from ipn.netlink import IFREQ
 from ipnd.plane.batch import Ends
+from ipnd.plane.gso import HEADER, PLAIN
 from ipnd.plane.links import Link
-from ipnd.plane.offload import HEADER, PLAIN, is_unfinished, segment_length
+from ipnd.plane.offload import is_unfinished, segment_length
 
 if TYPE_CHECKING:
     from ipnd.plane.delivery import Delivery, Unfinished

@@ -15,9 +15,8 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from ipn.framing import encode_frames
-from ipnd.plane import offload
 from ipnd.plane.batch import REGULAR, cut
-from ipnd.plane.offload import (
+from ipnd.plane.gso import (
     DATA_VALID,
     GSO_ECN,
     GSO_NONE,
@@ -30,6 +29,8 @@ from ipnd.plane.offload import (
     MAX_SEGMENTS,
     NEEDS_CSUM,
     PLAIN,
+)
+from ipnd.plane.offload import (
     finish,
     finish_run,
     is_unfinished,
@@ -483,4 +484,4 @@ def test_any_header_is_tagged_or_refused(its_header: bytes, octets: int) -> None
 
 def test_the_types_are_those_of_the_virtio_specification() -> None:
     assert (GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4, GSO_ECN) == (0, 1, 3, 4, 5, 0x80)
-    assert (NEEDS_CSUM, DATA_VALID, len(offload.PLAIN)) == (1, 2, HEADER)
+    assert (NEEDS_CSUM, DATA_VALID, len(PLAIN)) == (1, 2, HEADER)
