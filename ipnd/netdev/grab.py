@@ -18,7 +18,7 @@ from ipnd.plane.gso import HEADER, PLAIN
 from ipnd.plane.offload import is_unfinished, segment_length, tagged
 from ipnd.plane.packet import MessageLink
 
-from .tap import LARGEST, TAGS, VLAN_TAG
+from .tap import BURST, LARGEST, TAGS, VLAN_TAG
 
 if TYPE_CHECKING:
     from ipnd.plane.delivery import Delivery, Unfinished
@@ -76,7 +76,9 @@ class GrabLink(MessageLink):
         headers: dict[int, bytes] = {}
         receive = self.sock.recvmsg_into
         try:
-            while position <= last:
+            for _ in range(BURST):
+                if position > last:
+                    break
                 frame = view[position + PREFIX : position + PREFIX + LARGEST]
                 got, ancillary, flags, _ = receive((header, frame), ANCILLARY, WAIT_NOT)
                 got -= HEADER

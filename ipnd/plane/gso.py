@@ -101,6 +101,14 @@ def fields(header: bytes) -> tuple[int, int, int, int, int, int]:
     return found
 
 
+def surely_fits(frame: Frame, header: bytes, mtu: int) -> bool:
+    """Tell at a glance whether what ``frame`` is to become has at most ``mtu`` bytes; False: look closely."""
+    _, kind, _, size, start, _ = VNET.unpack(header)
+    if kind not in _KINDS or not start or start + 12 >= len(frame):
+        return False
+    return bool(start + (frame[start + 12] >> 4 << 2) + size <= mtu)
+
+
 def plan_of(frame: Frame, header: bytes) -> Plan:
     """Return how to cut a GSO frame; ``ValueError`` when its headers are not what its gso_type says."""
     flags, kind, _, size, start, offset = fields(header)
