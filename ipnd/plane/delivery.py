@@ -7,6 +7,7 @@ checksummed by whoever sends them on: these cross whole between links that can t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -114,6 +115,8 @@ class Delivery:
                     source.leave_for_later(*self._finished(view, ends, headers, first, count))
                     break
                 if route.plain and route.able:
+                    if self.plane.traffic >= BULK_FRAMES and len(route.links) == 1:
+                        self.plane.bulk_receiver = os.getpid()  # the host's stack works in our own time
                     self._send_unfinished(source, route, Unfinished(view, ends, headers, first, upto))
                 elif route.reason is not None:
                     self.rules.drop(route.reason, upto - first)

@@ -6,6 +6,9 @@ processor once, and a frame costs a quarter less. The scheduler does not know th
 looks where the receiver is, and how long it had to wait for the processor itself (/proc/self/schedstat,
 sched-stats.rst); when that is too long, the processor is too busy for two, and it keeps away for a while. When the
 traffic ends it may run anywhere again.
+
+Large frames that go to an interface are worked on by the host's stack in the daemon's own time: then near means to
+stay where it is, rather than be moved about between the processors of the programs at both ends.
 """
 
 from __future__ import annotations
