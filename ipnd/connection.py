@@ -18,6 +18,7 @@ from ipn.control import MAX_FDS, MAX_REQUEST, ControlDecoder, ControlError, Mess
 
 from .access import Peer
 from .errors import PeerFault
+from .netdev.closing import all_closed
 from .network import Network
 from .session import Session
 
@@ -126,6 +127,7 @@ class Connection:
             close_all(session.reply_fds)
         finally:
             close_all(session.fds)
+        await all_closed()
         fds = session.reply_fds
         try:
             with trio.move_on_after(REPLY_SECONDS) as taking:

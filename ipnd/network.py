@@ -265,7 +265,7 @@ class Network:
         if session is None or lifetime is not Lifetime.SOCKET:
             self.keep(port, lifetime)
         self.forget_unrestored(interface.name)
-        log.info("%s: %s joins by port %d, put there by %s", self.path, interface.name, port.number, peer)
+        log.info("%s: %s joins by port %d, put there by %s", self.path, interface, port.number, peer)
         return port
 
     def keep(self, port: Port, lifetime: Lifetime) -> None:
@@ -324,7 +324,7 @@ class Network:
         assert port.interface is not None
         shown = port.interface.show()
         state = {None: "in another namespace", True: "up", False: "down"}[port.interface.up]
-        log.info("%s: the interface on port %d is %s, and %s", self.path, port.number, port.interface.name, state)
+        log.info("%s: the interface on port %d is %s, and %s", self.path, port.number, port.interface, state)
         self._announce({"event": "interface", "port": port.number, "interface": shown})
         self.configuration_changed()
 
@@ -338,7 +338,7 @@ class Network:
             interface.moved(name)
             self._interface_changed(port)
             return
-        log.warning("%s: the interface %s on port %d is gone", self.path, interface.name, port.number)
+        log.warning("%s: the interface %s on port %d is gone", self.path, interface, port.number)
         self.leave(port, "its interface is gone")
 
     def _let_go(self, interface: Interface, link: Link) -> None:

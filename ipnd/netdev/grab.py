@@ -18,7 +18,8 @@ from ipnd.plane.gso import HEADER, PLAIN
 from ipnd.plane.offload import is_unfinished, segment_length, tagged
 from ipnd.plane.packet import MessageLink
 
-from .tap import BURST, LARGEST, TAGS, VLAN_TAG
+from .closing import close_aside
+from .tap import BURST, LARGEST, SHORTEST, TAGS, VLAN_TAG
 
 if TYPE_CHECKING:
     from ipnd.plane.delivery import Delivery, Unfinished
@@ -64,6 +65,10 @@ class GrabLink(MessageLink):
         self.receiver = 0
         self._header = bytearray(HEADER)
 
+    def close_endpoint(self) -> None:
+        """Close the socket, and so let the interface go, without waiting for it."""
+        close_aside(self.sock.detach())
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self) -> None:
@@ -82,6 +87,8 @@ class GrabLink(MessageLink):
                 frame = view[position + PREFIX : position + PREFIX + LARGEST]
                 got, ancillary, flags, _ = receive((header, frame), ANCILLARY, WAIT_NOT)
                 got -= HEADER
+                if got < SHORTEST:
+                    continue
                 now = PLAIN if header == PLAIN else bytes(header)
                 for _, _, data in ancillary:
                     if tag := _tag(data):

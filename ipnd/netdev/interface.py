@@ -67,6 +67,9 @@ class Interface:
         watch.setblocking(False)
         plane.register(watch.fileno(), select.EPOLLIN, self._changed)
 
+    def __str__(self) -> str:
+        return self.name if self.name.isprintable() else ascii(self.name)
+
     def show(self) -> dict[str, Any]:
         """Return the interface as ``net show --json`` prints it."""
         return {

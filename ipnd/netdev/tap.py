@@ -38,6 +38,8 @@ from ipnd.plane.gso import HEADER, PLAIN, surely_fits
 from ipnd.plane.links import Link
 from ipnd.plane.offload import is_unfinished, segment_length
 
+from .closing import close_aside
+
 if TYPE_CHECKING:
     from ipnd.plane.delivery import Delivery, Unfinished
     from ipnd.plane.plane import Plane
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 LARGEST: Final = 65_536 + 18
 """Bytes of the largest frame that the kernel gives: an IP packet and its Ethernet header with a VLAN tag."""
+SHORTEST: Final = 14
+"""Bytes of the Ethernet header: the kernel gives no shorter frame, unless who opened the descriptor sees to it."""
 VLAN_TAG: Final = 4
 """Bytes that a frame of an interface may be longer than the network's MTU when they are a tag's."""
 TAGS: Final = (b"\x81\x00", b"\x88\xa8")
@@ -103,9 +107,13 @@ class Tap:
 
     def close(self) -> None:
         """Close the descriptor; the interface goes unless it is persistent."""
+        if self._fd >= 0:
+            os.close(self.detach())
+
+    def detach(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        return fd
 
     def set_offloads(self, *, on: bool) -> None:
         """Ask the kernel for frames as they are, to be finished by whoever sends them on, or for finished ones."""
@@ -142,6 +150,10 @@ class TapLink(Link):
         self._look_again = 0
         self._patience = LOOK_AGAIN_NS
 
+    def close_endpoint(self) -> None:
+        """Close the descriptor, and so end the interface, without waiting for it."""
+        close_aside(self.sock.detach())
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self) -> None:
@@ -162,11 +174,13 @@ class TapLink(Link):
                     break
                 frame = view[position + PREFIX : position + PREFIX + LARGEST]
                 got = self._read(header, frame) - HEADER
+                if got < SHORTEST:
+                    continue
                 if header != PLAIN and is_unfinished(now := bytes(header)):
                     if not surely_fits(frame, now, mtu) and not self._fits(frame, segment_length(frame[:got], now)):
                         continue
                     headers[len(ends)] = now
-                elif not 0 < got <= mtu and not self._fits(frame, got):
+                elif got > mtu and not self._fits(frame, got):
                     continue
                 lengths.add(got)
                 LENGTH.pack_into(scratch, position, got)
@@ -206,7 +220,7 @@ class TapLink(Link):
             self.reading = False
             if self.port.interface is not None:
                 self.port.interface.on_gone()
-        elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and self._now:
+        elif error.errno == errno.EOPNOTSUPP:
             self._now = 0  # a kernel whose TAPs do not know RWF_NOWAIT
 
     # -- writing -----------------------------------------------------------------------------------------------------

@@ -183,8 +183,12 @@ class Link:
         if self.registered:
             self.plane.unregister(self.sock.fileno())
             self.registered = False
-        self.sock.close()
+        self.close_endpoint()
         self.discard()
+
+    def close_endpoint(self) -> None:
+        """Close what frames come from and go to."""
+        self.sock.close()
 
     def discard(self) -> None:
         """Give up what is queued."""
