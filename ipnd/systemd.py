@@ -10,8 +10,8 @@ from typing import Final
 LISTEN_FDS_START: Final = 3
 
 
-def activated_listener() -> socket.socket | None:
-    """Return the listening unix socket that the service manager passed, or None when it passed none.
+def activated_listener(kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket | None:
+    """Return the listening unix socket of a ``kind`` that the service manager passed, or None when it passed none.
 
     Raises ``ValueError`` when it passed anything else. The variables are removed, so that children do not see them.
     """
@@ -20,14 +20,14 @@ def activated_listener() -> socket.socket | None:
     if pid != str(os.getpid()) or not count:
         return None
     if count != "1":
-        raise ValueError(f"the service manager passed {count} sockets; ipnd takes one, its control socket")
+        raise ValueError(f"the service manager passed {count} sockets; one is wanted")
     os.set_inheritable(LISTEN_FDS_START, False)
     try:
         sock = socket.socket(fileno=LISTEN_FDS_START)
     except OSError as error:
         raise ValueError(f"the descriptor that the service manager passed is no socket: {error.strerror}") from None
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        raise ValueError("the socket that the service manager passed is not a unix stream socket")
+    if sock.family != socket.AF_UNIX or sock.type != kind:
+        raise ValueError(f"the socket that the service manager passed is not a unix socket of the type {kind.name}")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise ValueError("the socket that the service manager passed does not listen")
     return sock

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ipn.rendezvous import short_address
+from ipnd.systemd import activated_listener
 
-LISTEN_FDS_START: Final = 3
 BACKLOG: Final = 128
 
 
@@ -42,7 +42,8 @@ def open_listener(path: str) -> Listener:
     Errors: ``ValueError`` when the service manager passed something else, ``AlreadyServed`` when another helper listens
     there, ``OSError`` when the socket cannot be made.
     """
-    if (activated := _activated()) is not None:
+    if (activated := activated_listener(socket.SOCK_SEQPACKET)) is not None:
+        activated.setblocking(False)
         return Listener(activated, "")
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     _remove_stale(path)
@@ -56,26 +57,6 @@ def open_listener(path: str) -> Listener:
     except BaseException:
         sock.close()
         raise
-
-
-def _activated() -> socket.socket | None:
-    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count:
-        return None
-    if count != "1":
-        raise ValueError(f"the service manager passed {count} sockets; ipn-helper takes one")
-    os.set_inheritable(LISTEN_FDS_START, False)
-    try:
-        sock = socket.socket(fileno=LISTEN_FDS_START)
-    except OSError as error:
-        raise ValueError(f"the descriptor that the service manager passed is no socket: {error.strerror}") from None
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
-        raise ValueError("the socket that the service manager passed is no unix sequential-packet socket")
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ValueError("the socket that the service manager passed does not listen")
-    sock.setblocking(False)
-    return sock
 
 
 def _remove_stale(path: str) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import struct
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ipn.framing import LENGTH, PREFIX
@@ -68,6 +69,8 @@ LOOK_AGAIN_NS: Final = 1_000_000_000
 """After that time frames are asked for whole again, to see who would take them; doubled each time nothing changed …"""
 LOOK_AGAIN_MAX_NS: Final = 64_000_000_000
 """… up to this."""
+FINISHED: Final[Mapping[int, bytes]] = {}
+"""The headers of a run in which no frame is unfinished."""
 RETIRED: Final = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV})
 """Errors that mean that the interface is no more."""
 
@@ -143,7 +146,7 @@ class TapLink(Link):
         super().__init__(plane, sock, delivery, port)
         self.receiver = 0
         self._header = bytearray(HEADER)
-        self._now = os.RWF_NOWAIT  # who has opened it may make the descriptor block
+        self._now = _nowait(sock.fileno())
         self._offloads = True
         self._whole = self._cut = 0
         self._alone = 0
@@ -220,37 +223,28 @@ class TapLink(Link):
             self.reading = False
             if self.port.interface is not None:
                 self.port.interface.on_gone()
-        elif error.errno == errno.EOPNOTSUPP:
-            self._now = 0  # a kernel whose TAPs do not know RWF_NOWAIT
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, view: memoryview, ends: Ends) -> int:
         """Write frames; the kernel takes them all, or it will never take them."""
-        fd, now, writev = self.sock.fileno(), self._now, os.pwritev
-        start = lost = lost_bytes = 0
-        for end in ends:
-            try:
-                writev(fd, (PLAIN, view[start + PREFIX : end]), -1, now)
-            except OSError as error:
-                lost += 1
-                lost_bytes += end - start
-                if error.errno in RETIRED:
-                    self.delivery.broken(self)
-            start = end
-        self.port.dropped += lost
-        self.sent(len(ends) - lost, len(view) - lost_bytes)
+        self._put(view, ends, FINISHED, 0, len(ends))
         return len(ends)
 
     def write_unfinished(self, run: Unfinished) -> int:
         """Write frames whole, each with what is left to do to it."""
-        fd, now, writev, view, headers = self.sock.fileno(), self._now, os.pwritev, run.view, run.headers
-        first = start = run.ends[run.first - 1] if run.first else 0
+        self.delivery.whole_bytes += self._put(run.view, run.ends, run.headers, run.first, run.upto)
+        return run.upto
+
+    def _put(self, view: memoryview, ends: Ends, headers: Mapping[int, bytes], first: int, upto: int) -> int:
+        """Write frames ``first`` to ``upto`` - 1 of a run, each behind its header; return their bytes."""
+        fd, now, writev, header = self.sock.fileno(), self._now, os.pwritev, headers.get
+        begin = start = ends[first - 1] if first else 0
         lost = lost_bytes = 0
-        for index in range(run.first, run.upto):
-            end = run.ends[index]
+        for index in range(first, upto):
+            end = ends[index]
             try:
-                writev(fd, (headers.get(index, PLAIN), view[start + PREFIX : end]), -1, now)
+                writev(fd, (header(index, PLAIN), view[start + PREFIX : end]), -1, now)
             except OSError as error:
                 lost += 1
                 lost_bytes += end - start
@@ -258,9 +252,8 @@ class TapLink(Link):
                     self.delivery.broken(self)
             start = end
         self.port.dropped += lost
-        self.delivery.whole_bytes += start - first
-        self.sent(run.upto - run.first - lost, start - first - lost_bytes)
-        return run.upto
+        self.sent(upto - first - lost, start - begin - lost_bytes)
+        return start - begin
 
     def room(self) -> int:
         """Return that there is always room."""
@@ -297,3 +290,16 @@ class TapLink(Link):
         if time.monotonic_ns() >= self._look_again:
             self._look_again = 0
             self.sock.set_offloads(on=True)
+
+
+def _nowait(fd: int) -> int:
+    """Return the flag that keeps calls from waiting, whatever who opened the descriptor makes of it; 0 if unknown here.
+
+    A write that is too short for a frame tells: the kernel looks at the flag first.
+    """
+    try:
+        os.pwritev(fd, (b"\0",), -1, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return 0
+    return os.RWF_NOWAIT

@@ -22,11 +22,11 @@ from ipnd.access import (
     USER_OBJ,
     AclEntry,
     FileAccess,
+    Peer,
     Rights,
     decode_acl,
     rights,
 )
-from ipnd.identity import Peer
 from tests.peers import requires, requires_root
 
 OWNER, GROUP_OF_FILE = 1000, 100

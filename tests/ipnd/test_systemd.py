@@ -115,7 +115,7 @@ def test_descriptors_meant_for_another_process_are_not_taken(short_directory: Pa
 def test_two_sockets_are_one_too_many(short_directory: Path, activation: socket.socket) -> None:
     ended = run_service(short_directory, activation.fileno(), activation.fileno())
     assert ended.returncode == 1
-    assert ended.stderr == "ipnd: the service manager passed 2 sockets; ipnd takes one, its control socket\n"
+    assert ended.stderr == "ipnd: the service manager passed 2 sockets; one is wanted\n"
 
 
 def assert_refused(ended: subprocess.CompletedProcess[str]) -> None:

@@ -470,6 +470,7 @@ print(*sorted(sys.modules))
     assert foreign == ours
     assert {name for name in ours if name.startswith("ipnd")} == {
         "ipnd",
+        "ipnd.credentials",
         "ipnd.systemd",
         "ipnd.netdev",
         *(f"ipnd.netdev.{path.stem}" for path in (ROOT / "ipnd/netdev").glob("helper*.py")),
@@ -779,7 +780,7 @@ def test_two_sockets_are_refused(short_directory: Path, activation: socket.socke
     with own_namespace():
         ended = run_helper(short_directory, prefix=as_service(fd, fd), fds=(fd,))
     assert ended.returncode == 1
-    assert "passed 2 sockets; ipn-helper takes one" in ended.stderr
+    assert "passed 2 sockets; one is wanted" in ended.stderr
 
 
 def test_wrong_usage_ends_with_2(short_directory: Path) -> None:
