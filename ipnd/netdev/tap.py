@@ -12,7 +12,8 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from ipn.framing import LENGTH, PREFIX
@@ -69,8 +70,6 @@ LOOK_AGAIN_NS: Final = 1_000_000_000
 """After that time frames are asked for whole again, to see who would take them; doubled each time nothing changed …"""
 LOOK_AGAIN_MAX_NS: Final = 64_000_000_000
 """… up to this."""
-FINISHED: Final[Mapping[int, bytes]] = {}
-"""The headers of a run in which no frame is unfinished."""
 RETIRED: Final = frozenset({errno.EBADFD, errno.EBADF, errno.ENODEV})
 """Errors that mean that the interface is no more."""
 
@@ -228,23 +227,25 @@ class TapLink(Link):
 
     def write(self, view: memoryview, ends: Ends) -> int:
         """Write frames; the kernel takes them all, or it will never take them."""
-        self._put(view, ends, FINISHED, 0, len(ends))
+        self._put(view, 0, zip(repeat(PLAIN), ends), len(ends))
         return len(ends)
 
     def write_unfinished(self, run: Unfinished) -> int:
         """Write frames whole, each with what is left to do to it."""
-        self.delivery.whole_bytes += self._put(run.view, run.ends, run.headers, run.first, run.upto)
+        start = run.ends[run.first - 1] if run.first else 0
+        header = run.headers.get
+        frames = [(header(index, PLAIN), run.ends[index]) for index in range(run.first, run.upto)]
+        self.delivery.whole_bytes += self._put(run.view, start, frames, len(frames))
         return run.upto
 
-    def _put(self, view: memoryview, ends: Ends, headers: Mapping[int, bytes], first: int, upto: int) -> int:
-        """Write frames ``first`` to ``upto`` - 1 of a run, each behind its header; return their bytes."""
-        fd, now, writev, header = self.sock.fileno(), self._now, os.pwritev, headers.get
-        begin = start = ends[first - 1] if first else 0
+    def _put(self, view: memoryview, start: int, frames: Iterable[tuple[bytes, int]], count: int) -> int:
+        """Write ``count`` frames that lie in ``view`` from ``start`` on, given as (header, end); return their bytes."""
+        fd, now, writev = self.sock.fileno(), self._now, os.pwritev
+        begin = start
         lost = lost_bytes = 0
-        for index in range(first, upto):
-            end = ends[index]
+        for header, end in frames:
             try:
-                writev(fd, (header(index, PLAIN), view[start + PREFIX : end]), -1, now)
+                writev(fd, (header, view[start + PREFIX : end]), -1, now)
             except OSError as error:
                 lost += 1
                 lost_bytes += end - start
@@ -252,7 +253,7 @@ class TapLink(Link):
                     self.delivery.broken(self)
             start = end
         self.port.dropped += lost
-        self.sent(upto - first - lost, start - begin - lost_bytes)
+        self.sent(count - lost, start - begin - lost_bytes)
         return start - begin
 
     def room(self) -> int:
