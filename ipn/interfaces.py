@@ -173,6 +173,7 @@ class InterfaceCalls:
             text = "bind the socket to a network first: interfaces are put on it by its managers"
             raise OSError(errno.ENOTCONN, text)
 
+
 # -- the specification's requests about interfaces -----------------------------------------------------------
 
 

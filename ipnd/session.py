@@ -274,6 +274,8 @@ class Session:
             port, network = self._own_port(), self._network()
             if port.interface is None:
                 raise OSError(errno.ENODEV, "the node is no interface: only those can be persistent")
+            if lifetime is not Lifetime.SOCKET:
+                network.require_manage(self.peer)  # who joined as a plain member has not been asked for it yet
         else:
             network, port = self._interface_to_manage(message)
         network.keep(port, lifetime)

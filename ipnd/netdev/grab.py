@@ -124,9 +124,18 @@ class GrabLink(MessageLink):
     def _failed(self, error: OSError) -> None:
         """Leave unless the interface is only down: then its next frame comes when it is up again."""
         if error.errno != errno.ENETDOWN or not self.still_bound():
-            self.reading = False
-            if self.port.interface is not None:
-                self.port.interface.on_gone()
+            self._gone()
+
+    def _hung_up(self) -> None:
+        """Do the same while nothing is read from the interface; asking for the error clears it."""
+        self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not self.still_bound():
+            self._gone()
+
+    def _gone(self) -> None:
+        self.reading = False
+        if self.port.interface is not None:
+            self.port.interface.on_gone()
 
     def still_bound(self) -> bool:
         """Return whether the interface is still there, in the namespace where it was grabbed."""

@@ -146,7 +146,6 @@ class TapLink(Link):
         self.receiver = 0
         self._header = bytearray(HEADER)
         self._now = _nowait(sock.fileno())
-        self._offloads = True
         self._whole = self._cut = 0
         self._alone = 0
         self._look_again = 0
@@ -219,9 +218,13 @@ class TapLink(Link):
 
     def _failed(self, error: OSError) -> None:
         if error.errno in RETIRED:
-            self.reading = False
-            if self.port.interface is not None:
-                self.port.interface.on_gone()
+            self._hung_up()
+
+    def _hung_up(self) -> None:
+        """The interface was deleted, by whomever, or has only been moved: its network finds out."""
+        self.reading = False
+        if self.port.interface is not None:
+            self.port.interface.on_gone()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -232,8 +232,6 @@ class Delivery:
                 self.rules.drop("longer than the mtu", 1)
         return sent
 
-
-
     # -- coming and going ------------------------------------------------------------------------------------------
 
     def end_of_input(self, link: Link) -> None:

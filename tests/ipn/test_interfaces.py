@@ -305,6 +305,18 @@ def test_who_may_not_manage_the_network_may_not_change_persistence(
     assert done.stdout == f"{errno.EPERM}\n", done
 
 
+@requires_root
+def test_a_plain_member_cannot_make_its_interface_outlive_it(ipnd: RunningDaemon, bound: ipn.Socket, path: str) -> None:
+    os.chmod(path, 0o666)
+    with closing(ipn.socket()) as member:
+        member.attach_device(open_tap("mine0"), path)
+        with pytest.raises(OSError, match="needs its x permission") as refusal:
+            member.set_persistent(True)
+        assert refusal.value.errno == errno.EPERM
+        member.set_persistent(False)
+    eventually(lambda: ports(path) == [])
+
+
 # -- SIOCSIFHWADDR -----------------------------------------------------------------------------------------------------
 
 

@@ -244,6 +244,28 @@ def test_down_and_up_again_is_shown_and_recovered_from(world: World) -> None:
     assert promiscuity(world.house) == 1
 
 
+@pytest.mark.parametrize("direction", ["shut_rd", "shut_wr"])
+def test_one_that_only_sends_or_only_receives_stays_when_it_goes_down(
+    ipnd: RunningDaemon, lab: Lab, direction: str
+) -> None:
+    world = wired(ipnd, lab)
+    script = (
+        "import ipn, sys; s = ipn.bind(sys.argv[1]);"
+        "s.shutdown(ipn.SHUT_RD if sys.argv[2] == 'shut_rd' else ipn.SHUT_WR);"
+        "s.attach_grab('eth1', lifetime='network')"
+    )
+    world.house.run(sys.executable, "-c", script, world.path, direction)
+    world.house.ip("link", "set", "eth1", "down")
+    eventually(lambda: world.row()["interface"]["up"] is False)
+    world.house.ip("link", "set", "eth1", "up")
+    eventually(lambda: world.row()["interface"]["running"])
+    if direction == "shut_wr":
+        with RawMember(world.path) as member:
+            heard = world.row()["tx_frames"]
+            member.send_frame(bytes.fromhex("ff" * 6 + "020000000001" + ETHERTYPE) + bytes(50))
+            eventually(lambda: world.row()["tx_frames"] > heard)
+
+
 def test_another_name_is_followed(world: World) -> None:
     world.house.ip("link", "set", "eth1", "down")
     world.house.ip("link", "set", "eth1", "name", "lan0", "up")

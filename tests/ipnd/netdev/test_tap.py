@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -382,7 +381,6 @@ def test_a_daemon_killed_in_full_traffic_leaves_no_interface_behind(ipnd: Runnin
 def test_sixty_four_taps_on_one_network(ipnd: RunningDaemon, lab: Lab) -> None:
     path = network(ipnd, ports=128)
     house = lab.bare("house")
-    started = time.monotonic()
     script = (
         "from ipn import admin; import sys\n"
         "for i in range(64): admin.attach_tap(sys.argv[1], up=True, addresses=[f'10.{i}.0.1/24'])"
@@ -390,4 +388,3 @@ def test_sixty_four_taps_on_one_network(ipnd: RunningDaemon, lab: Lab) -> None:
     house.run(sys.executable, "-c", script, path, timeout=60)
     names = {port["interface"]["name"] for port in admin.show_network(path)["ports"]}
     assert names == {f"ipn{number}" for number in range(64)}
-    assert time.monotonic() - started < 60
