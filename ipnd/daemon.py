@@ -207,14 +207,14 @@ class Daemon:
         """Put an interface on its network again; one that cannot be had is kept for the next start."""
         try:
             device = saved.open()
-            port = network.attach(
+            port = network.interfaces.attach(
                 take_device(device.kind, device.fds), saved.peer, Lifetime(saved.lifetime),
                 wanted=saved.port, description=saved.description, granted=saved.rights,
             )
             network.joined(port)
         except OSError as error:
             log.error("the interface %s of %s cannot be had again: %s", saved.name, network.path, error.strerror)
-            network.unrestored.append(saved)
+            network.interfaces.unrestored.append(saved)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -24,9 +24,8 @@ from ipn.rendezvous import abstract_address
 from . import access
 from .access import Peer
 from .netdev import attach
-from .netdev.attach import Handed
-from .netdev.interface import Interface, Lifetime
-from .netdev.tap import TapLink
+from .netdev.interface import Interface
+from .netdev.members import Interfaces
 from .ownership import acting_as
 from .plane.links import Link
 from .plane.lossless import LosslessDelivery
@@ -40,7 +39,6 @@ from .policies.base import Policy
 from .policy_runner import PolicyRunner
 
 if TYPE_CHECKING:
-    from .netdev.saved import SavedInterface
     from .session import Session
 
 log = logging.getLogger("ipnd.network")
@@ -99,8 +97,7 @@ class Network:
         self._watchers: list[Callable[[dict[str, Any]], None]] = []
         self.sessions: set[Session] = set()
         self._leaving: set[Port] = set()
-        self._keep_interfaces = False
-        self.unrestored: list[SavedInterface] = []
+        self.interfaces = Interfaces(self)
         info = os.fstat(name_fd)
         self.key = (info.st_dev, info.st_ino)
         self.runner = PolicyRunner(self, policy)
@@ -198,7 +195,7 @@ class Network:
         port.link = LINKS[kind](self.plane, sock_for(), self.delivery, port)
         self.delivery.admit(port.link)
         self.ports[number] = port
-        self._announce({"event": "join", **port.show(time.monotonic_ns())})
+        self.announce({"event": "join", **port.show(time.monotonic_ns())})
         return port
 
     def joined(self, port: Port) -> None:
@@ -217,9 +214,9 @@ class Network:
         del self.ports[port.number]
         self.delivery.forget(port.link)
         if port.interface is not None:
-            self._let_go(port.interface, port.link)
+            self.interfaces.let_go(port.interface, port.link)
         port.link.close()
-        self._announce({"event": "leave", "why": why, **port.show(time.monotonic_ns())})
+        self.announce({"event": "leave", "why": why, **port.show(time.monotonic_ns())})
         port.link = None
         self.runner.notice("delport", port.number)
         self.members_changed()
@@ -237,49 +234,6 @@ class Network:
         else:
             self.members_changed()
 
-    # -- interfaces --------------------------------------------------------------------------------------------------
-
-    def attach(
-        self, handed: Handed, peer: Peer, lifetime: Lifetime, *,
-        wanted: int = -1, receive: bool = True, send: bool = True, description: str = "",
-        granted: access.Rights | None = None, session: Session | None = None,
-    ) -> Port:
-        """Make an interface of the host a member; ``handed`` belongs to the network from now on. Errors as ``join``."""
-        try:
-            interface = Interface(self.plane, handed.name, handed.watch, handed.lock, lifetime)
-        except BaseException:
-            handed.close()
-            raise
-        try:
-            port = self.join(
-                handed.kind, peer, lambda: handed.endpoint, wanted=wanted, receive=receive, send=send,
-                description=description, interface=interface, granted=granted,
-            )
-        except BaseException:
-            interface.close()
-            handed.endpoint.close()
-            raise
-        port.session = session
-        interface.on_change = lambda: self._interface_changed(port)
-        interface.on_gone = lambda: self._interface_gone(port)
-        if session is None or lifetime is not Lifetime.SOCKET:
-            self.keep(port, lifetime)
-        self.forget_unrestored(interface.name)
-        log.info("%s: %s joins by port %d, put there by %s", self.path, interface, port.number, peer)
-        return port
-
-    def keep(self, port: Port, lifetime: Lifetime) -> None:
-        """Set how long an interface stays; one that should end with its socket goes at once when it has none."""
-        assert port.interface is not None
-        port.interface.lifetime = lifetime
-        if isinstance(port.link, TapLink):
-            port.link.sock.set_persistent(lifetime is Lifetime.PERSISTENT and self.persistent)
-        self.configuration_changed()
-        if port.session is None:
-            self.anchor(port, lifetime is Lifetime.PERSISTENT)
-            if lifetime is Lifetime.SOCKET:
-                self.leave(port, "detached")
-
     def anchor(self, port: Port, anchor: bool) -> None:
         """Have a port keep the network alive, or not."""
         if anchor and not port.anchor:
@@ -288,66 +242,6 @@ class Network:
         elif port.anchor and not anchor:
             port.anchor = False
             self.release_socket()
-
-    def forget_unrestored(self, name: str) -> bool:
-        """Forget an interface that could not be had again at the last start; return whether there was one."""
-        left = [saved for saved in self.unrestored if saved.name != name]
-        found = len(left) < len(self.unrestored)
-        if found:
-            self.unrestored = left
-            self.configuration_changed()
-        return found
-
-    def interface(self, name: str = "", index: int = 0) -> Port | None:
-        """Return the port of an interface by its name, or by its index; None when there is none.
-
-        Interfaces of several network namespaces may be called the same: those that no socket controls come first.
-        ENOTUNIQ when that leaves more than one.
-        """
-        found = self._interfaces(name, index)
-        free = [port for port in found if port.session is None] or found
-        if len(free) > 1:
-            on = ", ".join(str(port.number) for port in free)
-            text = f"{len(free)} interfaces on {self.path} are called {name or index}, on the ports {on}; name the port"
-            raise OSError(errno.ENOTUNIQ, text)
-        return free[0] if free else None
-
-    def _interfaces(self, name: str, index: int) -> list[Port]:
-        found = []
-        for port in self.ports.values():
-            interface = port.interface
-            if interface is not None and (interface.name == name if name else interface.index == index):
-                found.append(port)
-        return found
-
-    def _interface_changed(self, port: Port) -> None:
-        assert port.interface is not None
-        shown = port.interface.show()
-        state = {None: "in another namespace", True: "up", False: "down"}[port.interface.up]
-        log.info("%s: the interface on port %d is %s, and %s", self.path, port.number, port.interface, state)
-        self._announce({"event": "interface", "port": port.number, "interface": shown})
-        self.configuration_changed()
-
-    def _interface_gone(self, port: Port) -> None:
-        """The interface has left its namespace: a TAP is still ours when it was only moved."""
-        interface = port.interface
-        if interface is None:
-            return
-        name = port.link.sock.name if isinstance(port.link, TapLink) else None
-        if name is not None:
-            interface.moved(name)
-            self._interface_changed(port)
-            return
-        log.warning("%s: the interface %s on port %d is gone", self.path, interface, port.number)
-        self.leave(port, "its interface is gone")
-
-    def _let_go(self, interface: Interface, link: Link) -> None:
-        interface.close()
-        if isinstance(link, TapLink) and not self._keep_interfaces:
-            with contextlib.suppress(OSError):
-                link.sock.set_persistent(False)
-        if not self._keep_interfaces:
-            self.configuration_changed()
 
     def members_changed(self) -> None:
         """Who receives or sends has changed: decisions are made anew, and who asked is told of the numbers."""
@@ -362,7 +256,7 @@ class Network:
         for port in self.ports.values():
             if port.handle_oob and port.want_oob and port.session is not None:
                 port.session.notify(notice)
-        self._announce(notice)
+        self.announce(notice)
 
     def notify_port(self, number: int, data: bytes) -> None:
         """Give a member that handles such an out-of-band message of the policy's own."""
@@ -441,7 +335,7 @@ class Network:
             "refused": self.refused,
             "pending": self.delivery.pending,
             "drops": dict(self.runner.drops),
-            "missing": [saved.name for saved in self.unrestored],
+            "missing": [saved.name for saved in self.interfaces.unrestored],
             "policy_state": self.runner.hook("show"),
         }
         if ports:
@@ -453,7 +347,8 @@ class Network:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    def _announce(self, event: dict[str, Any]) -> None:
+    def announce(self, event: dict[str, Any]) -> None:
+        """Tell who watches the network of an event."""
         for watcher in list(self._watchers):
             watcher({**event, "path": self.created_as})
 
@@ -474,7 +369,7 @@ class Network:
         if self.ended:
             return
         self.ended = True
-        self._keep_interfaces = keep_file
+        self.interfaces.kept = keep_file
         log.info("network %s ends: %s", self.path, why)
         if not keep_file:
             self._remove_file()
@@ -483,7 +378,7 @@ class Network:
         registry.release(type(self.policy))
         for port in list(self.ports.values()):
             self.leave(port, "network ended")
-        self._announce({"event": "end", "why": why})
+        self.announce({"event": "end", "why": why})
         for session in list(self.sessions):
             session.network_ended()
         self.listener.close()

@@ -62,7 +62,7 @@ class SavedNetwork:
             gid=file.gid,
             policy_state=network.runner.hook("state"),
             interfaces=[saved for port in network.ports.values() if (saved := SavedInterface.of(port))]
-            + network.unrestored,
+            + network.interfaces.unrestored,
         )
 
     @property
