@@ -47,12 +47,14 @@ def create_network(
     lossless: bool = False,
     mode: int | None = None,
     gid: int | None = None,
+    gateways: Sequence[tuple[str, StrPath]] = (),
 ) -> None:
     """Make a network at ``path`` that lives until ``delete_network``, with or without members.
 
     ``mtu`` in bytes, ``pool`` in messages. ``mode``: the socket file's exact mode (None: 0777 less the
     umask); ``gid``: its group (None: the one the kernel gives it); both are set before anybody can
-    connect. Errors: EEXIST when a network lives there, EPROTONOSUPPORT for a policy number that the daemon does
+    connect. ``gateways``: kinds and paths as for ``add_gateway``; without them all there is no network. Errors: those
+    of ``add_gateway``; EEXIST when a network lives there, EPROTONOSUPPORT for a policy number that the daemon does
     not have (``ValueError`` for such a name), EPERM for a group that the caller is not in, and those of ``ipn.bind``.
     """
     number = _policy_number(policy, lambda: _ask_daemon("policies", autostart=True))
@@ -66,7 +68,13 @@ def create_network(
         persistent=True,
         exclusive=True,
     )
-    create.create_network(os.fspath(path), number, creation)[0].close()
+    with closing(create.create_network(os.fspath(path), number, creation)[0]) as channel:
+        try:
+            for kind, address in gateways:
+                channel.request("add", kind=kind, address=os.path.abspath(address), options={})
+        except BaseException:
+            channel.request("delete")
+            raise
 
 
 def show_network(path: StrPath) -> Message:
@@ -149,6 +157,39 @@ def _managed(path: StrPath) -> Iterator[Socket]:
     with closing(Socket()) as sock:
         sock.manage(path)
         yield sock
+
+
+def add_gateway(path: StrPath, kind: str, address: StrPath) -> Message:
+    """Let programs that know nothing of IPN onto the network at ``path``; return the gateway as ``show_network`` does.
+
+    ``kind``: ``vde`` (``address`` is the directory of a VDE switch), ``dgram`` (a unix datagram socket, as QEMU's
+    ``-netdev dgram`` has it, also for vfkit) or ``seqpacket`` (a unix SEQPACKET socket). Errors: as
+    ``delete_network``; EADDRINUSE when somebody serves that address, EEXIST when something else is there.
+    """
+    return dict(_ask(path, "add", kind=kind, address=os.path.abspath(address), options={}))
+
+
+def remove_gateway(path: StrPath, kind: str, address: StrPath) -> None:
+    """Close a gateway of the network at ``path``; members that came through it leave.
+
+    Errors: as ``delete_network``; ENOENT when there is none such.
+    """
+    _ask(path, "remove", kind=kind, address=os.path.abspath(address))
+
+
+def add_fixture(path: StrPath, kind: str, address: str, **options: Any) -> Message:
+    """Fix an uplink or a cable to the network at ``path``, and return it as ``show_network`` does.
+
+    Options that are None are left out. Errors: as ``delete_network``; EEXIST when it is there already, EINVAL for
+    what makes no sense, and those of the kind.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return dict(_ask(path, "add", kind=kind, address=address, options=given))
+
+
+def remove_fixture(path: StrPath, kind: str, address: str) -> None:
+    """Take an uplink or a cable off the network at ``path``. Errors: as ``remove_gateway``."""
+    _ask(path, "remove", kind=kind, address=address)
 
 
 def policy_verb(path: StrPath, verb: str, /, **arguments: Any) -> Any:

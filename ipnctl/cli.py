@@ -8,6 +8,7 @@ import click
 
 from ipn import __version__
 
+from .cable import cable
 from .completion import completion
 from .errors import Program
 from .helper import helper
@@ -30,6 +31,7 @@ COMMANDS: Final[tuple[click.Command, ...]] = (
     switch,
     router,
     netns,
+    cable,
     helper,
     completion,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -25,7 +26,8 @@ from ipn.abi import (
 
 from . import tables
 from .arguments import json_option, network_argument, parse_group, parse_mode
-from .errors import explained
+from .errors import Failure, explained
+from .fixtures import HINTS, chosen, completed, gateway_options, listed
 from .output import emit, emit_json
 
 ANY: Final = policy_name(IPN_ANY)
@@ -102,6 +104,7 @@ def net() -> None:
     callback=parse_group,
     help="Group of the socket file, by name or number.",
 )
+@gateway_options
 @json_option("Print what was made, as JSON.")
 def create(
     path: str,
@@ -113,10 +116,14 @@ def create(
     mode: int | None,
     gid: int | None,
     as_json: bool,
+    **given: Sequence[str],
 ) -> None:
     """Make a network at PATH; it lives until "net delete"."""
     with explained(CREATING), _policy_named(policy):
-        admin.create_network(path, policy, mtu=mtu, ports=ports, pool=pool, lossless=lossless, mode=mode, gid=gid)
+        admin.create_network(
+            path, policy, mtu=mtu, ports=ports, pool=pool, lossless=lossless, mode=mode, gid=gid,
+            gateways=chosen(given),
+        )
     if as_json:
         emit_json(admin.show_network(path))
 
@@ -179,15 +186,38 @@ def resize(path: str, ports: int) -> None:
     help='Who gets a message: a name of "ipnctl policy list".',
 )
 @click.option("--ports", type=click.IntRange(1, MAX_NUMNODES), metavar="N", help="How many may be connected at once.")
+@gateway_options
+@click.option(
+    "--close", metavar="ADDR", type=click.Path(), multiple=True, shell_complete=completed("gateway"),
+    help="Close the gateway at this path; who came through it leaves.",
+)
 @json_option("Print what the network is now, as JSON.")
-def set_(path: str, policy: str | None, ports: int | None, as_json: bool) -> None:
+def set_(
+    path: str, policy: str | None, ports: int | None, close: Sequence[str], as_json: bool, **given: Sequence[str]
+) -> None:
     """Change the network at PATH while it lives.
 
     Its members stay. The new policy may refuse, and then nothing has changed.
     """
-    if policy is None and ports is None:
-        raise click.UsageError("Say what to change: --policy or --ports.")
-    with _policy_named(policy):
-        admin.set_network(path, policy=policy, ports=ports)
+    gateways = chosen(given)
+    if policy is None and ports is None and not gateways and not close:
+        raise click.UsageError("Say what to change: --policy, --ports, a gateway (--vde, …) or --close.")
+    if policy is not None or ports is not None:
+        with _policy_named(policy):
+            admin.set_network(path, policy=policy, ports=ports)
+    with explained(HINTS):
+        for address in close:
+            admin.remove_gateway(path, _kind_of(path, address), address)
+        for kind, address in gateways:
+            admin.add_gateway(path, kind, address)
     if as_json:
         emit_json(admin.show_network(path))
+
+
+def _kind_of(path: str, address: str) -> str:
+    """Return which kind the gateway at ``address`` is."""
+    whole = os.path.abspath(address)
+    for gateway in listed(path, "gateway"):
+        if gateway["address"] == whole:
+            return str(gateway["kind"])
+    raise Failure(f"{path} has no gateway at {address}; see those it has with: ipnctl net show")

@@ -94,6 +94,14 @@ PORTS: Final = (
     _field("BLOCKED MS", "blocked_ms", True),
 )
 
+FIXTURES: Final = (
+    _field("KIND", "kind"),
+    _field("ADDRESS", "address"),
+    _field("STATE", "state"),
+    Column("COUNTS", lambda entry: plain(entry.get("counts")), spare=True),
+    _field("PROBLEM", "problem", spare=True),
+)
+
 POLICIES: Final = (_field("NUMBER", "number", True), _field("NAME", "name"))
 
 ADDRESSES_OF_A_SWITCH: Final = (
@@ -140,12 +148,19 @@ def policy_list(policies: Sequence[Entry]) -> str:
     return render(POLICIES, policies)
 
 
+def fixture_list(fixtures: Sequence[Entry]) -> str:
+    """Return the table of gateways, uplinks or cables."""
+    return render(FIXTURES, fixtures)
+
+
 def network(entry: Entry) -> str:
-    """Return a network: its options, who holds up its senders, and the table of its ports."""
+    """Return a network: its options, what is fixed to it, who holds up its senders, and the table of its ports."""
     ports: Sequence[Entry] = entry.get("ports", ())
     lines = [summary(entry), ""]
     if (blocker := worst_blocker(ports)) is not None:
         lines.append(f"held up most by port {blocker.get('port')}: {member(blocker)}, {blocker.get('blocked_ms')} ms\n")
+    if fixed := entry.get("fixtures"):
+        lines.append(fixture_list(fixed) + "\n")
     lines.append(render(PORTS, ports) if ports else "nobody is on it")
     return "\n".join(lines)
 

@@ -29,7 +29,7 @@ class Credentials(NamedTuple):
 def credentials_of(sock: socket.socket) -> Credentials:
     """Return the credentials of the process that connected ``sock``."""
     pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return Credentials(pid, uid, gid, _groups(sock, uid, gid), _command(pid))
+    return Credentials(pid, uid, gid, _groups(sock, uid, gid), command_of(pid))
 
 
 def _groups(sock: socket.socket, uid: int, gid: int) -> frozenset[int]:
@@ -37,13 +37,17 @@ def _groups(sock: socket.socket, uid: int, gid: int) -> frozenset[int]:
         raw = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MAX_GROUPS)
         return frozenset(struct.unpack(f"={len(raw) // 4}I", raw))
     except OSError:
-        # More groups than fit (ERANGE), or a kernel before 4.13: ask the user database.
-        with contextlib.suppress(KeyError, OSError):
-            return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
-        return frozenset()
+        return groups_of(uid, gid)  # more groups than fit (ERANGE), or a kernel before 4.13
 
 
-def _command(pid: int) -> str:
+def groups_of(uid: int, gid: int) -> frozenset[int]:
+    """Return the groups of a user as the user database has them."""
+    with contextlib.suppress(KeyError, OSError):
+        return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    return frozenset({gid})
+
+
+def command_of(pid: int) -> str:
     """Return the process's name; anybody can put anything there, so that it must not forge lines of the log."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
         return "".join(character if character.isprintable() else "?" for character in comm.read().rstrip("\n"))

@@ -17,8 +17,7 @@ import signal
 import socket
 import stat
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +49,6 @@ IDLE_SECONDS: Final = 0.2
 """A daemon started by a program leaves so long after its last network and client have gone."""
 FIRST_CLIENT_SECONDS: Final = 10.0
 """… or when nobody came at all for so long."""
-REFUSALS_LOGGED_EVERY_NS: Final = 1_000_000_000
 
 
 @attrs.frozen
@@ -81,7 +79,7 @@ class Daemon:
         self._nursery: trio.Nursery | None = None
         self._ending = self._restoring = False
         self._last_activity = trio.Event()
-        self._refusals: dict[tuple[int, int], tuple[int, int]] = {}
+        self._on_networks: list[Callable[[], None]] = []
 
     async def run(self) -> None:
         """Serve. Raises ``AlreadyRuns``, or ``OSError`` when the control socket cannot be had."""
@@ -133,12 +131,13 @@ class Daemon:
             on_change=self.save,
         )
         self.networks[network.key] = network
+        self._tell_of_networks()
 
         def on_control(sock: socket.socket, peer: Peer) -> None:
             self._serve(sock, peer, network)
 
         def on_raw(sock: socket.socket, peer: Peer) -> None:
-            self._join_raw(sock, peer, network)
+            network.join_visitor("raw", peer, sock)
 
         sockets = [network.listener] + ([network.abstract] if network.abstract is not None else [])
         self._doors[network.key] = [Door(self.plane, sock, path, on_control, on_raw) for sock in sockets]
@@ -147,33 +146,11 @@ class Daemon:
             self.save()
         return network
 
-    def _join_raw(self, sock: socket.socket, peer: Peer, network: Network) -> None:
-        try:
-            port = network.join("raw", peer, lambda: sock)
-        except OSError as refusal:
-            sock.close()
-            self._log_refusal(network, peer, refusal)
-            return
-        network.anchor(port, True)
-        network.joined(port)
-
-    def _log_refusal(self, network: Network, peer: Peer, refusal: OSError) -> None:
-        """Log a raw member turned away; at most one line a second and network, with the number left out."""
-        network.refused += 1
-        last, silent = self._refusals.get(network.key, (0, 0))
-        now = time.monotonic_ns()
-        if now - last < REFUSALS_LOGGED_EVERY_NS:
-            self._refusals[network.key] = (last, silent + 1)
-            return
-        more = f" ({silent} more refusals before it)" if silent else ""
-        log.warning("%s is turned away from %s: %s%s", peer, network.path, refusal.strerror, more)
-        self._refusals[network.key] = (now, 0)
-
     def _ended(self, network: Network) -> None:
         for door in self._doors.pop(network.key, []):
             door.close()
         self.networks.pop(network.key, None)
-        self._refusals.pop(network.key, None)
+        self._tell_of_networks()
         if network.persistent and not self._ending:
             self.save()
         self._last_activity.set()
@@ -190,6 +167,7 @@ class Daemon:
 
     def _restore(self) -> None:
         self._restoring = True
+        restored = []
         for saved in state.load(self.settings.state):
             try:
                 policy_class(saved.policy)
@@ -198,9 +176,13 @@ class Daemon:
                 network.runner.restore(saved.policy_state)
                 for interface in saved.interfaces:
                     self._restore_interface(network, interface)
+                restored.append((network, saved))
             except OSError as error:
                 log.error("the persistent network %s cannot be made again: %s", saved.path, error.strerror)
                 self._unrestored.append(saved)
+        for network, saved in restored:  # cables need all the networks to be there
+            for fixture in saved.fixtures:
+                network.fixtures.restore(self, fixture)
         self._restoring = False
 
     def _restore_interface(self, network: Network, saved: SavedInterface) -> None:
@@ -215,6 +197,33 @@ class Daemon:
         except OSError as error:
             log.error("the interface %s of %s cannot be had again: %s", saved.name, network.path, error.strerror)
             network.interfaces.unrestored.append(saved)
+
+    # -- what fixtures ask (Host) ------------------------------------------------------------------------------------
+
+    def network_at(self, path: str) -> Network | None:
+        """Return the network whose path it is, as it is now or as it was created."""
+        return next((n for n in self.networks.values() if path in (n.path, n.created_as)), None)
+
+    def networks_changed(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Call ``function`` whenever a network has come or gone; return what stops that."""
+        self._on_networks.append(function)
+        return lambda: self._on_networks.remove(function)
+
+    def _tell_of_networks(self) -> None:
+        for function in list(self._on_networks):
+            self.plane.later(function)
+
+    def spawn(self, function: Callable[[], Awaitable[None]]) -> trio.CancelScope:
+        """Run a task; cancelling the scope ends it."""
+        assert self._nursery is not None
+        scope = trio.CancelScope()
+
+        async def scoped() -> None:
+            with scope:
+                await function()
+
+        self._nursery.start_soon(scoped)
+        return scope
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,14 @@ import attrs
 from ipn.abi import IPN_FLAG_LOSSLESS
 from ipn.rendezvous import abstract_address
 
-from . import access
+from . import access, fixtures
 from .access import Peer
 from .netdev import attach
 from .netdev.interface import Interface
 from .netdev.members import Interfaces
 from .ownership import acting_as
-from .plane.links import Link
+from .plane.hops import HopsLink
+from .plane.links import Endpoint, Link
 from .plane.lossless import LosslessDelivery
 from .plane.lossy import LossyDelivery
 from .plane.packet import PacketLink
@@ -37,6 +38,7 @@ from .plane.stream import StreamLink
 from .policies import registry
 from .policies.base import Policy
 from .policy_runner import PolicyRunner
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from .session import Session
@@ -46,7 +48,14 @@ log = logging.getLogger("ipnd.network")
 BACKLOG: Final = 4096
 ACL_ATTRIBUTE: Final = "system.posix_acl_access"
 
-LINKS: Final[dict[str, type[Link]]] = {"stream": StreamLink, "packet": PacketLink, "raw": StreamLink, **attach.LINKS}
+LINKS: Final[dict[str, type[Link]]] = {
+    "stream": StreamLink,
+    "packet": PacketLink,
+    "hops": HopsLink,
+    "raw": StreamLink,
+    **attach.LINKS,
+    **fixtures.LINKS,
+}
 """Kind of member → the link that serves its data socket, or its interface."""
 
 
@@ -89,7 +98,7 @@ class Network:
         self.ports: dict[int, Port] = {}
         self.sockets = 0
         self.ended = False
-        self.refused = 0
+        self.refusals = Refusals(self)
         self.plane = plane
         self._on_end = on_end
         self._on_change = on_change
@@ -98,6 +107,7 @@ class Network:
         self.sessions: set[Session] = set()
         self._leaving: set[Port] = set()
         self.interfaces = Interfaces(self)
+        self.fixtures = fixtures.Fixtures(self)
         info = os.fstat(name_fd)
         self.key = (info.st_dev, info.st_ino)
         self.runner = PolicyRunner(self, policy)
@@ -202,6 +212,23 @@ class Network:
         """The member is complete: the others, and the policy, may know of it."""
         self.members_changed()
         self.runner.notice("postnewport", port.number)
+
+    def join_visitor(
+        self, kind: str, peer: Peer, endpoint: Endpoint, *, wanted: int = -1, description: str = ""
+    ) -> Port | None:
+        """Make somebody who speaks no control protocol a member; one who is turned away is logged, and closed.
+
+        Such a member keeps the network alive, as a socket does.
+        """
+        try:
+            port = self.join(kind, peer, lambda: endpoint, wanted=wanted, description=description)
+        except OSError as refusal:
+            endpoint.close()
+            self.refusals.refuse(peer, refusal)
+            return None
+        self.anchor(port, True)
+        self.joined(port)
+        return port
 
     def leave(self, port: Port, why: str = "left") -> None:
         """Take a member out and close its data socket. Raw members take their socket with them."""
@@ -332,10 +359,11 @@ class Network:
             "readers": self._readers,
             "writers": self._writers,
             "members": len(self.ports),
-            "refused": self.refused,
+            "refused": self.refusals.count,
             "pending": self.delivery.pending,
             "drops": dict(self.runner.drops),
             "missing": [saved.name for saved in self.interfaces.unrestored],
+            "fixtures": self.fixtures.show(),
             "policy_state": self.runner.hook("show"),
         }
         if ports:
@@ -376,6 +404,7 @@ class Network:
         self._on_end(self)
         self.runner.notice("delnet")
         registry.release(type(self.policy))
+        self.fixtures.close()
         for port in list(self.ports.values()):
             self.leave(port, "network ended")
         self.announce({"event": "end", "why": why})

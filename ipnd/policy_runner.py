@@ -70,7 +70,7 @@ class PolicyRunner:
 
     def sendmsg(self, to: int, frame: bytes, depth: int = 0) -> None:
         """Send a frame to a port, after the hook."""
-        self._later(lambda: self._network.delivery.send(self._links([to]), frame))
+        self._later(lambda: self._network.delivery.send(self._links([to]), frame, depth))
 
     def oobsendmsg(self, to: int, data: bytes) -> None:
         """Send an out-of-band message to a port that handles such, after the hook."""

@@ -34,7 +34,7 @@ from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
 from .netdev.interface import Lifetime
 from .network import Network, Options
-from .ops import interfaces, managing
+from .ops import fixtures, interfaces, managing
 from .ops.base import JOINED, NEW, NOT_CONNECTED, PATH_MAX, Op, State
 from .plane.links import SEND_BUFFER
 from .plane.port import Port
@@ -263,6 +263,13 @@ class Session:
     def _port_number(self) -> int:
         return self.port.number if self.port is not None else -1
 
+    def managed(self, message: Message) -> Network:
+        """Return the network that a management op is about. EPERM unless the socket is bound to it or has *x* on it."""
+        network = self.target(message)
+        if self.state is not State.BOUND:
+            network.require_manage(self.peer)
+        return network
+
     def target(self, message: Message) -> Network:
         """Return the network a management op is about: the session's own, or the one at the path it names."""
         if self.network is not None:
@@ -307,7 +314,7 @@ def _as_json(value: object) -> Any:
     return {"hex": bytes(value).hex()} if isinstance(value, (bytes, bytearray)) else value
 
 
-DATA_KINDS: Final = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET}
+DATA_KINDS: Final = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET, "hops": socket.SOCK_STREAM}
 
 OPS: Final[dict[str, Op]] = {
     "hello": Op(NEW, False, Session._hello),
@@ -321,6 +328,7 @@ OPS: Final[dict[str, Op]] = {
     "setsockopt": Op(JOINED, True, Session._setsockopt),
     "getsockopt": Op(JOINED, True, Session._getsockopt),
     "ioctl": Op(JOINED, True, Session._ioctl),
+    **fixtures.OPS,
     **interfaces.OPS,
     **managing.OPS,
 }

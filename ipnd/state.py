@@ -21,6 +21,7 @@ import attrs
 from ipn.create import BACKLOG
 from ipn.rendezvous import connect_either_way, short_address
 
+from .fixture import SavedFixture
 from .netdev.saved import SavedInterface
 from .network import ACL_ATTRIBUTE, Network, Options
 from .ownership import acting_as
@@ -45,6 +46,7 @@ class SavedNetwork:
     gid: int
     policy_state: dict[str, Any] = attrs.field(factory=dict)
     interfaces: list[SavedInterface] = attrs.field(factory=list)
+    fixtures: list[SavedFixture] = attrs.field(factory=list)
 
     @classmethod
     def of(cls, network: Network) -> SavedNetwork:
@@ -63,6 +65,7 @@ class SavedNetwork:
             policy_state=network.runner.hook("state"),
             interfaces=[saved for port in network.ports.values() if (saved := SavedInterface.of(port))]
             + network.interfaces.unrestored,
+            fixtures=network.fixtures.saved(),
         )
 
     @property
@@ -110,10 +113,12 @@ def load(path: Path) -> list[SavedNetwork]:
 
 
 def _checked(entry: dict[str, Any]) -> SavedNetwork:
-    saved = SavedNetwork(**{**entry, "interfaces": [SavedInterface.checked(i) for i in entry.get("interfaces", [])]})
+    interfaces = [SavedInterface.checked(interface) for interface in entry.get("interfaces", [])]
+    fixtures = [SavedFixture.checked(fixture) for fixture in entry.get("fixtures", [])]
+    saved = SavedNetwork(**{**entry, "interfaces": interfaces, "fixtures": fixtures})
     for field in attrs.fields(SavedNetwork):
         value = getattr(saved, field.name)
-        expected = {"path": str, "policy_state": dict, "interfaces": list}.get(field.name, int)
+        expected = {"path": str, "policy_state": dict, "interfaces": list, "fixtures": list}.get(field.name, int)
         if type(value) is not expected:
             raise ValueError(f"{field.name} is {value!r}")
     return saved

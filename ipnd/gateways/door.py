@@ -8,7 +8,6 @@ nothing for ``SILENCE_NS``, is a *raw* member that speaks QEMU's stream framing.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import select
 import socket
@@ -18,8 +17,9 @@ from typing import Final
 
 from ipn.control import MAGIC
 from ipnd.access import Peer
-from ipnd.identity import peer_of
 from ipnd.plane.plane import Plane
+
+from .acceptor import Acceptor
 
 log = logging.getLogger("ipnd.door")
 
@@ -27,10 +27,6 @@ SILENCE_NS: Final = 100_000_000
 """A connection silent for so long on a network's path is a raw member: it must hear traffic too."""
 GREETING_NS: Final = 10_000_000_000
 """A connection that has begun with ``I``, or any on the control socket, has so long for the rest of ``IPN1``."""
-ACCEPTS: Final = 64
-"""Connections accepted in one go."""
-EXHAUSTED_NS: Final = 100_000_000
-"""Pause in accepting when the process or the system is out of descriptors or memory."""
 
 
 class Door:
@@ -51,42 +47,14 @@ class Door:
         self.on_control = on_control
         self.on_raw = on_raw
         self.waiting: set[Caller] = set()
-        self._listener = listener
-        self._open = True
-        listener.setblocking(False)
-        plane.register(listener.fileno(), select.EPOLLIN, self._accept)
+        self._acceptor = Acceptor(plane, listener, name, self._take)
 
-    def _accept(self, mask: int) -> None:
-        for _ in range(ACCEPTS):
-            try:
-                sock, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._pause(error)
-                return
-            try:
-                Caller(self, sock, peer_of(sock))
-            except OSError as error:
-                log.warning("%s: a connection could not be taken: %s", self.name, error)
-                sock.close()
-
-    def _pause(self, error: OSError) -> None:
-        log.warning("%s: not accepting for a moment: %s", self.name, error.strerror)
-        self.plane.modify(self._listener.fileno(), 0)
-        self.plane.call_at(time.monotonic_ns() + EXHAUSTED_NS, self._resume)
-
-    def _resume(self) -> None:
-        if self._open:
-            self.plane.modify(self._listener.fileno(), select.EPOLLIN)
+    def _take(self, sock: socket.socket, peer: Peer) -> None:
+        Caller(self, sock, peer)
 
     def close(self) -> None:
         """Stop accepting; callers not yet let in are closed. The listener stays its owner's."""
-        if not self._open:
-            return
-        self._open = False
-        self.plane.unregister(self._listener.fileno())
+        self._acceptor.close()
         for caller in list(self.waiting):
             caller.turn_away()
 

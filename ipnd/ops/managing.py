@@ -37,8 +37,7 @@ def _resize(session: Session, message: Message) -> None:
 
 
 def _delete(session: Session, message: Message) -> None:
-    network = session.target(message)
-    network.require_manage(session.peer)
+    network = session.managed(message)
     network.end(f"deleted by {session.peer}")
 
 

@@ -95,6 +95,7 @@ class Delivery:
         port.rx_frames += count
         port.rx_bytes += len(view) - count * PREFIX
         self.plane.traffic = count
+        self.plane.depth = source.depth
         if source.backlog is None:
             self._forward(source, view, ends)
         else:
@@ -109,6 +110,7 @@ class Delivery:
         port.rx_frames += count
         port.rx_bytes += len(view) - count * PREFIX
         self.plane.traffic = max(count, len(view) // BULK_OCTETS)
+        self.plane.depth = source.depth
         if source.backlog is None:
             for route, first, upto in self._spans(source, view, ends):
                 if source.backlog is not None:
@@ -153,10 +155,11 @@ class Delivery:
         if route.reason is not None:
             self.rules.drop(route.reason, 1)
         for links, edit in ((route.links, None), *route.changed):
-            self.send(links, frame if edit is None else edit(frame))
+            self.send(links, frame if edit is None else edit(frame), depth)
 
-    def send(self, links: tuple[Link, ...], frame: bytes) -> None:
-        """Send one frame to some members, waiting for nobody."""
+    def send(self, links: tuple[Link, ...], frame: bytes, depth: int = 0) -> None:
+        """Send one frame to some members, waiting for nobody; ``depth`` hops from where it began."""
+        self.plane.depth = depth
         if not 0 < len(frame) <= self.mtu:
             self.rules.drop("longer than the mtu", 1)
             return

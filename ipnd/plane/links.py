@@ -36,15 +36,19 @@ GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
 
 class Piece:
-    """Frames waiting in a queue: their bytes, prefixes included, where each ends, and the pool's claim on them."""
+    """Frames waiting in a queue: their bytes, prefixes included, where each ends, and the pool's claim on them.
 
-    __slots__ = ("claim", "data", "ends", "offset")
+    ``depth``: how many hops over cables they have come.
+    """
 
-    def __init__(self, data: bytes, ends: Ends, claim: Claim | None = None) -> None:
+    __slots__ = ("claim", "data", "depth", "ends", "offset")
+
+    def __init__(self, data: bytes, ends: Ends, claim: Claim | None = None, depth: int = 0) -> None:
         self.data = data
         self.ends = ends
         self.offset = 0
         self.claim = claim
+        self.depth = depth
 
 
 class Claim:
@@ -84,11 +88,13 @@ class Link:
     """What all links share: the endpoint, its place in the loop, the queue. Owns ``sock``.
 
     ``takes_unfinished``: whether it takes frames that are yet to be cut and checksummed (``write_unfinished``).
-    ``receiver``: the process that reads what is written, 0 when it is none.
+    ``receiver``: the process that reads what is written, 0 when it is none. ``depth``: how many hops over cables what
+    it brings has come.
     """
 
     boundary = PREFIX
     takes_unfinished = False
+    depth = 0
 
     def __init__(self, plane: Plane, sock: Endpoint, delivery: Delivery, port: Port) -> None:
         self.plane = plane
@@ -112,8 +118,8 @@ class Link:
         self.holds = 0
         self.backlog: tuple[bytes, Ends] | None = None
         self.mask = READ if self.reading else 0
-        plane.register(sock.fileno(), self.mask, self.on_event)
-        self.registered = True
+        self.registered = False
+        self._watch(self.mask)
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -159,8 +165,7 @@ class Link:
             self.delivery.gone(self)
         elif self.registered:
             # Held back with frames still to read: EPOLLHUP cannot be masked, so look away until released.
-            self.plane.unregister(self.sock.fileno())
-            self.registered = False
+            self._stop_watching()
 
     def update_interest(self) -> None:
         """Tell the loop what this link waits for."""
@@ -169,20 +174,29 @@ class Link:
         mask = READ if self.reading and self.backlog is None and not self.holds else 0
         if self.queue:
             mask |= WRITE
-        if not self.registered:
-            self.plane.register(self.sock.fileno(), mask, self.on_event)
-            self.registered, self.mask = True, mask
-        elif mask != self.mask:
+        if not self.registered or mask != self.mask:
+            self._watch(mask)
+
+    def _watch(self, mask: int) -> None:
+        """Have the loop call ``on_event`` for ``mask``."""
+        if self.registered:
             self.plane.modify(self.sock.fileno(), mask)
-            self.mask = mask
+        else:
+            self.plane.register(self.sock.fileno(), mask, self.on_event)
+            self.registered = True
+        self.mask = mask
+
+    def _stop_watching(self) -> None:
+        """Have the loop forget the endpoint."""
+        self.plane.unregister(self.sock.fileno())
+        self.registered = False
 
     def close(self) -> None:
         """Leave the loop and close the socket; what is queued is given up."""
         if self.sock.fileno() < 0:
             return
         if self.registered:
-            self.plane.unregister(self.sock.fileno())
-            self.registered = False
+            self._stop_watching()
         self.close_endpoint()
         self.discard()
 
@@ -249,7 +263,7 @@ class Link:
         """Put frames at the end of the queue."""
         if claim:
             claim.holders += 1
-        self.queue.append(Piece(data, ends, claim))
+        self.queue.append(Piece(data, ends, claim, self.plane.depth))
         self.queued += len(ends)
         self.queued_bytes += len(data)
         if len(self.queue) == 1:
@@ -305,3 +319,42 @@ class SocketLink(Link):
     def stop_reading(self) -> None:
         """Let the kernel refuse what the member sends from now on; what it sent before is still read."""
         self.sock.shutdown(socket.SHUT_RD)
+
+
+class Joint:
+    """The endpoint of a link that has no descriptor of its own."""
+
+    def __init__(self) -> None:
+        self._open = True
+
+    def fileno(self) -> int:
+        """Return 0 while it is open, else -1. It is no descriptor."""
+        return 0 if self._open else -1
+
+    def close(self) -> None:
+        """Close it."""
+        self._open = False
+
+
+class VirtualLink(Link):
+    """A link without a descriptor of its own: whoever brings its frames calls it, and it hears what it may do."""
+
+    def _watch(self, mask: int) -> None:
+        """Note what the link waits for."""
+        self.mask, self.registered = mask, True
+        self.wanted(bool(mask & EPOLLIN), bool(mask & WRITE))
+
+    def _stop_watching(self) -> None:
+        self.registered = False
+
+    def wanted(self, read: bool, write: bool) -> None:
+        """The link takes frames from its member now, or not; it has frames queued for it, or not."""
+        raise NotImplementedError
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the member."""
+        self.reading = False
+        self.update_interest()
+
+    def send_marker(self) -> None:
+        """Nobody needs to be woken."""

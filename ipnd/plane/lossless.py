@@ -161,6 +161,7 @@ class LosslessDelivery(Delivery):
                 continue
             data, ends = source.backlog
             source.backlog = None
+            self.plane.depth = source.depth
             self._forward(source, memoryview(data), ends)
             if source.backlog is None:
                 self._go_on(source)

@@ -11,14 +11,14 @@ from typing import ClassVar, Final
 from ipn.framing import LENGTH, PREFIX
 
 from .batch import Ends
-from .links import SocketLink
+from .links import Link, SocketLink
 
 SEQPACKET_BURST: Final = 64
 """Messages read in one go; the kernel holds about 11 (net.unix.max_dgram_qlen)."""
 
 
-class MessageLink(SocketLink):
-    """A socket that takes one frame with each call, until its queue in the kernel is full.
+class MessageWriting(Link):
+    """What takes one frame with each call, until its queue in the kernel is full.
 
     ``LOST``: errors that mean that it will never take this frame, but perhaps the next.
     """
@@ -27,7 +27,7 @@ class MessageLink(SocketLink):
 
     def put(self, message: memoryview) -> None:
         """Give one frame to the kernel."""
-        self.sock.send(message)
+        raise NotImplementedError
 
     def write(self, view: memoryview, ends: Ends) -> int:
         """Write frames one by one until the kernel's queue is full."""
@@ -76,8 +76,19 @@ class MessageLink(SocketLink):
             self.pop()
 
 
+class MessageLink(MessageWriting, SocketLink):
+    """A socket that takes one frame with each call."""
+
+    def put(self, message: memoryview) -> None:
+        """Give one frame to the kernel."""
+        self.sock.send(message)
+
+
 class PacketLink(MessageLink):
     """A SEQPACKET data socket: one frame a message."""
+
+    connected = True
+    """Whether an empty message may mean that the other end has closed."""
 
     def read(self) -> None:
         """Read the messages that are there, leaving before each the gap for its length."""
@@ -98,8 +109,10 @@ class PacketLink(MessageLink):
                     at_end = True
                 break
             except OSError:
+                if not self.connected:
+                    break
                 got = 0
-            if not got and self._peer_closed():
+            if not got and self.connected and self._peer_closed():
                 at_end = True
                 break
             if not 0 < got <= mtu:
@@ -128,3 +141,9 @@ class PacketLink(MessageLink):
                 self.sock.send(b"")
                 return
         self.enqueue(LENGTH.pack(0), ())
+
+
+class DatagramLink(PacketLink):
+    """A datagram socket connected to the member's own: one frame a datagram. Something else tells when it goes."""
+
+    connected = False

@@ -52,6 +52,7 @@ class Plane:
         self.nearness = Nearness()
         self.bulk_receiver = 0
         self.traffic = 0
+        self.depth = 0  # hops over cables that the frames being delivered have come
         self._spin_ns = 0
         self.scratch = bytearray(SCRATCH)
         self.scratch_view = memoryview(self.scratch)

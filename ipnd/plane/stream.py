@@ -63,12 +63,15 @@ class StreamLink(SocketLink):
         if not got:
             self._at_end()
             return
-        if not kept and got > PREFIX and LENGTH.unpack_from(plane.scratch)[0] == got - PREFIX <= self.delivery.mtu:
+        self._received(kept, kept + got)
+
+    def _received(self, kept: int, stop: int) -> None:
+        """Hand on what lies in the scratch buffer up to ``stop``; its first ``kept`` bytes had come before."""
+        plane = self.plane
+        if not kept and stop > PREFIX and LENGTH.unpack_from(plane.scratch)[0] == stop - PREFIX <= self.delivery.mtu:
             # One frame and nothing else: conversations consist of these.
-            self.run_at = 0
-            self.delivery.forward(self, plane.scratch_view[:got], (got,))
+            self._hand_on(0, stop, (stop,))
             return
-        stop = kept + got
         runs, consumed, skipped, wanted = cut(plane.scratch, stop, self.delivery.mtu)
         if consumed != stop:
             if wanted > plane.scratch_size or wanted - PREFIX > self.delivery.mtu:
@@ -80,8 +83,12 @@ class StreamLink(SocketLink):
         if skipped:
             self.port.oversize += skipped
         for start, end, ends in runs:
-            self.run_at = start
-            self.delivery.forward(self, plane.scratch_view[start:end], ends)
+            self._hand_on(start, end, ends)
+
+    def _hand_on(self, start: int, end: int, ends: Ends) -> None:
+        """Deliver the run that lies in the scratch buffer from ``start`` to ``end``."""
+        self.run_at = start
+        self.delivery.forward(self, self.plane.scratch_view[start:end], ends)
 
     def _begin_big(self, consumed: int, stop: int, wanted: int) -> None:
         """A frame larger than the scratch buffer has begun: give it a buffer of its own, or skip it."""

@@ -1,0 +1,1 @@
+"""Cables: what joins networks, within a daemon and between machines."""
