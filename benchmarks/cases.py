@@ -199,9 +199,63 @@ def _interface_cases() -> Iterator[Case]:
         yield Case(f"tap-ping{suffix}", "udp round trip", f"98 bytes, TAP to TAP, {where}", sides)
 
 
+# -- part "vde": issue 5 -------------------------------------------------------------------------------------------
+
+ALL_ROLES: Final = ("send", "recv", "stuck", "fill", "ping", "pong")
+
+
+def _vde(policy: str, reference: str, size: int, flows: int, *, barred: bool = True) -> Case:
+    """Return the case of the very same VDE clients on a vde_switch and on a network of ipnd's."""
+    hub = policy == "broadcast"
+    sides = {
+        reference: frames(vde_switch(*["--hub"] * hub), size, flows, flows=not hub),
+        LOSSY: frames(ipn_network(policy=policy, vde=ALL_ROLES), size, flows, flows=not hub),
+    }
+    many = "one flow" if flows == 1 else f"{flows} {'receivers' if hub else 'flows interleaved'}"
+    what = f"VDE clients, {'hub' if hub else 'switch'}, {size} bytes, {many}"
+    bars = (
+        Bar(f"{what}: delivered", LOSSY, "rate", "ratio", at_least=1.0, unit="× vde_switch"),
+        Bar(f"{what}: CPU per frame delivered", LOSSY, "cpu", "ratio", at_most=1.0, unit="× vde_switch"),
+        Bar(f"{what}: lost more than vde_switch", LOSSY, "lost", "difference", at_most=0.0, unit="% points"),
+        Bar(f"{what}: reordered", LOSSY, "reordered", at_most=0, unit="frames"),
+    )
+    name = f"vde-{'hub-' if hub else ''}{size}-{flows}"
+    return Case(name, "frames", f"{size} bytes, {many}{', hub' if hub else ''}", sides, bars if barred else ())
+
+
+def _mixed(name: str, title: str, vde: tuple[str, ...]) -> Case:
+    sides = {
+        SWITCH: frames(vde_switch(), 1500, 1, flows=True),
+        LOSSY: frames(ipn_network(policy="vdeswitch", vde=vde), 1500, 1, flows=True),
+    }
+    bar = Bar(f"{title}: reordered", LOSSY, "reordered", at_most=0, unit="frames")
+    return Case(name, "frames", title, sides, (bar,))
+
+
+def _vde_cases() -> Iterator[Case]:
+    yield _vde("vdeswitch", SWITCH, 1500, 1)
+    yield _vde("vdeswitch", SWITCH, 64, 1)
+    yield _vde("vdeswitch", SWITCH, 1500, 4)
+    yield _vde("broadcast", HUB, 1500, 1)
+    yield _vde("broadcast", HUB, 1500, 4, barred=False)
+    yield _mixed("mixed-vde-stream", "1500 bytes, VDE client to stream member", ("send",))
+    yield _mixed("mixed-stream-vde", "1500 bytes, stream member to VDE client", ("recv",))
+    network = ipn_network(vde=ALL_ROLES)
+    what = "one VDE client more that never reads: the others' rate"
+    bar = Bar(what, "and a stuck one", "rate", "ratio", at_least=0.95, unit="× without it")
+    yield _stuck("vde-stuck", "ipn, VDE clients", network, (bar,))
+    for suffix, (where, cores) in PLACES.items():
+        trips = {
+            SWITCH: round_trips(vde_switch(), 98, cores),
+            LOSSY: round_trips(ipn_network(policy="vdeswitch", vde=ALL_ROLES), 98, cores),
+        }
+        yield Case(f"vde-ping{suffix}", "round trip", f"98 bytes, {where}", trips)
+
+
 PARTS: Final[dict[str, tuple[Case, ...]]] = {
     "hub": tuple(_hub_cases()),
     "switch": tuple(_switch_cases()),
     "interfaces": tuple(_interface_cases()),
+    "vde": tuple(_vde_cases()),
 }
 """Part of the report (what --part selects, and the markers in docs/benchmarks.md name) → its cases."""

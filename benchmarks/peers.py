@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -168,17 +168,25 @@ class Switch(Protocol):
     address: str
     process: Process
 
+    def door(self, role: str) -> tuple[str, str]:
+        """Return the kind and the address by which load in that role (see load.c) joins."""
+
     def wait_members(self, count: int) -> None:
         """Return when ``count`` members hear what is sent."""
 
 
 @attrs.frozen
 class IpnNetwork:
-    """A network of an ipnd of its own."""
+    """A network of an ipnd of its own, and the directory by which it is a VDE switch for the roles in ``vde``."""
 
     address: str
     process: Process
+    vde: Collection[str] = ()
+    directory: str = ""
     kind: str = "stream"
+
+    def door(self, role: str) -> tuple[str, str]:
+        return ("vde", self.directory) if role in self.vde else (self.kind, self.address)
 
     def wait_members(self, count: int) -> None:
         self.process.wait_until(
@@ -193,6 +201,10 @@ class VdeSwitch:
     address: str
     process: Process
     kind: str = "vde"
+
+    def door(self, role: str) -> tuple[str, str]:
+        del role
+        return self.kind, self.address
 
     def wait_members(self, count: int) -> None:
         del count
@@ -224,15 +236,20 @@ def _environment(control: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def ipn_network(**options: Any) -> Starter:
-    """Return what starts an ipnd with one network; ``options`` are those of ``ipn.bind`` (policy, lossless, …)."""
+def ipn_network(*, vde: Collection[str] = (), **options: Any) -> Starter:
+    """Return what starts an ipnd with one network; ``options`` are those of ``ipn.bind`` (policy, lossless, …).
+
+    ``vde``: roles of load.c that join as they join a VDE switch; the others are stream members.
+    """
 
     @contextlib.contextmanager
     def start(bench: Bench) -> Iterator[Switch]:
         with daemon(bench.scratch) as process:
             path = str(bench.scratch / f"net.{time.monotonic_ns()}")
             with ipn.bind(path, **options):
-                yield IpnNetwork(path, process)
+                if vde:
+                    admin.add_gateway(path, "vde", f"{path}.ctl")
+                yield IpnNetwork(path, process, vde, f"{path}.ctl")
 
     return start
 
@@ -260,7 +277,7 @@ def vde_switch(*arguments: str, within: Sequence[str] = ()) -> Starter:
 @contextlib.contextmanager
 def load(bench: Bench, switch: Switch, role: str, *arguments: object) -> Iterator[Process]:
     """Run the load generator on ``switch`` in a role of load.c; given when it has joined."""
-    command = [str(bench.load), switch.kind, switch.address, role, *map(str, arguments)]
+    command = [str(bench.load), *switch.door(role), role, *map(str, arguments)]
     with running(bench.scratch, f"load-{role}", command) as process:
         if role not in ("send", "ping"):
             process.wait_until(lambda: "joined" in process.said(), "it had joined")

@@ -31,6 +31,7 @@ HEADINGS: Final = {
     "hub": "Hub: broadcast networks",
     "switch": "Switch: learning networks",
     "interfaces": "Interfaces: TAPs on a network",
+    "vde": "VDE clients",
 }
 QUICK: Final = (1, 0.5)
 """Rounds and seconds of --quick."""

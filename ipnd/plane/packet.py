@@ -11,10 +11,11 @@ from typing import ClassVar, Final
 from ipn.framing import LENGTH, PREFIX
 
 from .batch import Ends
-from .links import Link, SocketLink
+from .links import Link, Piece, SocketLink
+from .mmsg import BURST
 
-SEQPACKET_BURST: Final = 64
-"""Messages read in one go; the kernel holds about 11 (net.unix.max_dgram_qlen)."""
+MANY: Final = 4
+"""Messages from which on they are a burst, that goes with one system call; preparing that costs as much as two do."""
 
 
 class MessageWriting(Link):
@@ -67,21 +68,63 @@ class MessageWriting(Link):
         """Write queued messages until the kernel's queue is full."""
         while self.queue:
             piece = self.queue[0]
-            view, start = memoryview(piece.data), piece.offset
+            view = memoryview(piece.data)
             if not piece.ends:
                 self.put(memoryview(b""))
-            for end in piece.ends[bisect_right(piece.ends, start) :]:
-                self._send(view[start + PREFIX : end])
-                start = piece.offset = end
+            self.write_piece(piece, view, bisect_right(piece.ends, piece.offset))
             self.pop()
+
+    def write_piece(self, piece: Piece, view: memoryview, first: int) -> None:
+        """Write the messages of a piece of the queue from that of index ``first`` on."""
+        start = piece.offset
+        for end in piece.ends[first:]:
+            self._send(view[start + PREFIX : end])
+            start = piece.offset = end
 
 
 class MessageLink(MessageWriting, SocketLink):
-    """A socket that takes one frame with each call."""
+    """A socket that takes one frame with each message: several with one system call, when there are several."""
 
     def put(self, message: memoryview) -> None:
         """Give one frame to the kernel."""
         self.sock.send(message)
+
+    def write(self, view: memoryview, ends: Ends) -> int:
+        """Write frames until the kernel's queue is full."""
+        if len(ends) < MANY:
+            return super().write(view, ends)
+        fd, sender = self.sock.fileno(), self.plane.sender
+        done = 0
+        try:
+            while done < len(ends):
+                asked = min(BURST, len(ends) - done)
+                sent = sender.send(fd, view, ends, done)
+                done += sent
+                if sent < asked:
+                    break  # full, most likely; if not, writing the rest tells
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in self.LOST:
+                self.delivery.broken(self)
+                return len(ends)
+        if done:
+            self.sent(done, ends[done - 1])
+        return done
+
+    def write_piece(self, piece: Piece, view: memoryview, first: int) -> None:
+        """Write queued messages until the kernel's queue is full."""
+        ends = piece.ends
+        while len(ends) - first >= MANY:
+            try:
+                first += self.plane.sender.send(self.sock.fileno(), view, ends, first)
+            except OSError as error:
+                if error.errno not in self.LOST:
+                    raise
+                self.port.dropped += 1
+                first += 1
+            piece.offset = ends[first - 1]
+        super().write_piece(piece, view, first)
 
 
 class PacketLink(MessageLink):
@@ -89,44 +132,72 @@ class PacketLink(MessageLink):
 
     connected = True
     """Whether an empty message may mean that the other end has closed."""
+    expected = 0
+    """Size of the messages of a burst that is going on; 0: there is none."""
 
     def read(self) -> None:
-        """Read the messages that are there, leaving before each the gap for its length."""
-        plane, mtu = self.plane, self.delivery.mtu
-        limit = min(mtu + 1, plane.scratch_size - PREFIX) if mtu < plane.scratch_size else mtu + 1
-        big = PREFIX + limit > plane.scratch_size
-        scratch = bytearray(PREFIX + limit) if big else plane.scratch
-        view = memoryview(scratch) if big else plane.scratch_view
-        position, ends = 0, []
-        at_end = False
-        for _ in range(SEQPACKET_BURST):
+        """Read the messages that are there: one by one, or many at once as long as they come in bursts."""
+        limit = self.delivery.mtu + 1
+        view, ends, at_end = self._read_burst(limit) if self.expected else self._read_few(limit)
+        if ends:
+            self.run_at = 0
+            self.delivery.forward(self, view, ends)
+        if at_end:
+            self.reading = False
+            self.delivery.end_of_input(self)
+
+    def _read_few(self, limit: int) -> tuple[memoryview, list[int], bool]:
+        """Return up to ``MANY`` messages as a batch, and whether the other end has closed.
+
+        Before each is left the gap for its length; one that is longer than the scratch gets a buffer of its own.
+        """
+        scratch, view = self.plane.scratch, self.plane.scratch_view
+        if PREFIX + limit > len(view):
+            scratch = bytearray(PREFIX + limit)
+            view = memoryview(scratch)
+        position = got = 0
+        ends: list[int] = []
+        for _ in range(MANY):
             if len(view) - position < PREFIX + limit:
                 break
             try:
                 got = self.sock.recv_into(view[position + PREFIX :], limit)
             except BlockingIOError:
-                if self.closing:
-                    at_end = True
-                break
+                return view[:position], ends, self.closing
             except OSError:
                 if not self.connected:
                     break
                 got = 0
             if not got and self.connected and self._peer_closed():
-                at_end = True
-                break
-            if not 0 < got <= mtu:
+                return view[:position], ends, True
+            if not 0 < got < limit:
                 self.port.oversize += 1
                 continue
             LENGTH.pack_into(scratch, position, got)
             position += PREFIX + got
             ends.append(position)
-        if ends:
-            self.run_at = 0
-            self.delivery.forward(self, view[:position], ends)
-        if at_end:
-            self.reading = False
-            self.delivery.end_of_input(self)
+        if len(ends) == MANY:
+            self.expected = got
+        return view[:position], ends, False
+
+    def _read_burst(self, limit: int) -> tuple[memoryview, list[int], bool]:
+        """Return all messages as a batch, and whether the other end has closed."""
+        try:
+            view, ends, sizes = self.plane.receiver.receive(self.sock.fileno(), self.expected, limit)
+        except OSError:
+            self.expected = 0
+            return self._read_few(limit)
+        if len(sizes) < MANY:
+            self.expected = 0
+        elif sizes[-1] != self.expected and sizes.count(sizes[-1]) == len(sizes) == len(ends):
+            self.expected = sizes[-1]
+        refused = len(sizes) - len(ends)
+        if refused and self.connected and not sizes[-1] and self._peer_closed():
+            at_end = next(number for number, size in enumerate(reversed(sizes)) if size) if any(sizes) else len(sizes)
+            self.port.oversize += refused - at_end
+            return view, ends, True
+        self.port.oversize += refused
+        return view, ends, False
 
     def _peer_closed(self) -> bool:
         """Tell the end of the connection from an empty message."""

@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from .links import Link
+from .mmsg import Receiver, Sender
 from .nearness import Nearness
 
 EventHandler = Callable[[int], None]
@@ -57,6 +58,7 @@ class Plane:
         self.scratch = bytearray(SCRATCH)
         self.scratch_view = memoryview(self.scratch)
         self.scratch_size = SCRATCH
+        self.receiver, self.sender = Receiver(self.scratch), Sender()
         self.on_fault: Callable[[EventHandler, Exception], None] = _raise_it
         self.register(self._nudge, select.EPOLLIN, self._nudged)
 
