@@ -208,22 +208,30 @@ class Sender:
         self._words = _words(self._vectors)
         self._messages = _messages(self._vectors, 1)
         self._address = ctypes.addressof(self._messages)
+        self._base = 0
+        self._chosen: list[int] = []
 
     def send(self, fd: int, view: memoryview, ends: Ends, first: int) -> int:
         """Send frames of the batch ``view`` from that of index ``first`` on, up to ``BURST``; return how many went.
 
         Errors: those of sendmmsg(2) for the first of them; BlockingIOError when the socket is full.
         """
-        chosen = ends[first : first + BURST]
         start = ends[first - 1] if first else 0
-        base = address_of(view) + PREFIX
-        starts = [start, *chosen[:-1]]
-        words = self._words
+        base = address_of(view) + start
+        chosen = [end - start for end in ends[first : first + BURST]] if start else list(ends[:BURST])
         count = len(chosen)
-        words[0 : 2 * count : 2] = _numbers([base + at for at in starts])
-        words[1 : 2 * count : 2] = _numbers([end - at - PREFIX for at, end in zip(starts, chosen, strict=True)])
+        if base != self._base or chosen != self._chosen[:count]:  # bursts of one size are where the last one was
+            self._prepare(base, chosen)
         sent = int(_sendmmsg(fd, self._address, count, MSG_DONTWAIT | MSG_NOSIGNAL))
         if sent < 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return sent
+
+    def _prepare(self, base: int, ends: list[int]) -> None:
+        """Have the vectors say where the frames of a batch at address ``base`` are."""
+        starts = [0, *ends[:-1]]
+        words, count = self._words, len(ends)
+        words[0 : 2 * count : 2] = _numbers([base + PREFIX + at for at in starts])
+        words[1 : 2 * count : 2] = _numbers([end - at - PREFIX for at, end in zip(starts, ends, strict=True)])
+        self._base, self._chosen = base, ends
