@@ -27,6 +27,7 @@ from .netdev import attach
 from .netdev.interface import Interface
 from .netdev.members import Interfaces
 from .ownership import acting_as
+from .plane import impaired
 from .plane.hops import HopsLink
 from .plane.links import Endpoint, Link
 from .plane.lossless import LosslessDelivery
@@ -239,6 +240,7 @@ class Network:
         self.runner.settle()
         self._leaving.discard(port)
         del self.ports[port.number]
+        impaired.forget(port)
         self.delivery.forget(port.link)
         if port.interface is not None:
             self.interfaces.let_go(port.interface, port.link)

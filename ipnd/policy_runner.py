@@ -205,7 +205,9 @@ class PolicyRunner:
         """Return the links of those of ``ports`` that are there and receive."""
         have = self._network.ports
         found = (have.get(number) for number in ports)
-        return tuple(port.link for port in found if port is not None and port.reader and port.link is not None)
+        return tuple(
+            port.outlet or port.link for port in found if port is not None and port.reader and port.link is not None
+        )
 
     # -- hooks -------------------------------------------------------------------------------------------------------
 

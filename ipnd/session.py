@@ -34,7 +34,7 @@ from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
 from .netdev.interface import Lifetime
 from .network import Network, Options
-from .ops import fixtures, interfaces, managing
+from .ops import fixtures, impair, interfaces, managing
 from .ops.base import JOINED, NEW, NOT_CONNECTED, PATH_MAX, Op, State
 from .plane.links import SEND_BUFFER
 from .plane.port import Port
@@ -219,6 +219,8 @@ class Session:
             port.reader = False
             assert port.link is not None
             port.link.discard()
+            if port.outlet is not None:
+                port.outlet.discard()
             port.link.update_interest()
         if take_bool(message, "write") and port.writer:
             port.writer = False
@@ -329,6 +331,7 @@ OPS: Final[dict[str, Op]] = {
     "getsockopt": Op(JOINED, True, Session._getsockopt),
     "ioctl": Op(JOINED, True, Session._ioctl),
     **fixtures.OPS,
+    **impair.OPS,
     **interfaces.OPS,
     **managing.OPS,
 }

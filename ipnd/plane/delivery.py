@@ -96,12 +96,21 @@ class Delivery:
         port.rx_bytes += len(view) - count * PREFIX
         self.plane.traffic = count
         self.plane.depth = source.depth
-        if source.backlog is None:
+        if port.inlet is not None:
+            port.inlet.take(view, ends)
+        elif source.backlog is None:
             self._forward(source, view, ends)
         else:
             source.leave_for_later(view, ends)
         if self._dead:
             self.bury()
+
+    def forward_again(self, source: Link, view: memoryview, ends: Ends) -> None:
+        """Deliver a run that ``forward`` has left to the inlet of an impaired port; who calls it buries the dead."""
+        if source.backlog is None:
+            self._forward(source, view, ends)
+        else:
+            source.leave_for_later(view, ends)
 
     def forward_unfinished(self, source: Link, view: memoryview, ends: Ends, headers: Mapping[int, bytes]) -> None:
         """Deliver a run in which the frames whose index is in ``headers`` (struct virtio_net_hdr) are unfinished."""
@@ -111,7 +120,11 @@ class Delivery:
         port.rx_bytes += len(view) - count * PREFIX
         self.plane.traffic = max(count, len(view) // BULK_OCTETS)
         self.plane.depth = source.depth
-        if source.backlog is None:
+        if port.inlet is not None:
+            data, cuts = self._finished(view, ends, headers, 0, count)
+            if cuts:
+                port.inlet.take(data, cuts)
+        elif source.backlog is None:
             for route, first, upto in self._spans(source, view, ends):
                 if source.backlog is not None:
                     source.leave_for_later(*self._finished(view, ends, headers, first, count))
@@ -222,7 +235,7 @@ class Delivery:
     def _changed(self, source: Link, route: Route, frame: bytes) -> list[tuple[tuple[Link, ...], bytes]]:
         """Return who gets what for one frame on a route that is not plain."""
         if route.ask:
-            route = self.rules.ask(source.port, frame, 0)
+            route = self.rules.ask(source.port, frame, self.plane.depth)
         if route.reason is not None:
             self.rules.drop(route.reason, 1)
             return []
@@ -270,6 +283,8 @@ class Delivery:
     def deaf(self, link: Link) -> None:
         """The member of ``link`` will read no more: what is queued for it must not hold anybody."""
         link.discard()
+        if link.port.outlet is not None:
+            link.port.outlet.discard()
         self._release(link)
         if link.port.reader:
             link.port.reader = False

@@ -68,6 +68,7 @@ class CableEnd(Link):
     ``looped``: how many did not. The first is worth a line in the log.
     """
 
+    relays = True
     looped = 0
 
     def write(self, view: memoryview, ends: Ends) -> int:
@@ -87,9 +88,6 @@ class CableEnd(Link):
             super().enqueue(data, ends, claim)
             return
         self._stop(len(ends))
-        if claim:
-            claim.holders += 1
-            claim.release()
 
     def _stop(self, frames: int) -> None:
         self.delivery.rules.drop("hop limit", frames)
@@ -116,7 +114,12 @@ class HopsLink(CableEnd, StreamLink):
         self._hops = hops if len(depths) > 1 else {}
         self.depth = depths.pop() if len(depths) == 1 else 0
         super()._received(kept, stop)
-        self.depth = self._rest or 0  # a frame larger than the scratch buffer comes later
+        if self.backlog is not None:
+            self.depth = max(hops.values())  # of all that now has to wait; rather too many hops than a loop without end
+
+    def _read_big(self) -> None:
+        self.depth = self._rest or 0
+        super()._read_big()
 
     def _hand_on(self, start: int, end: int, ends: Ends) -> None:
         """Deliver a run, frames of the same depth together."""

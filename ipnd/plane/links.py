@@ -89,11 +89,12 @@ class Link:
 
     ``takes_unfinished``: whether it takes frames that are yet to be cut and checksummed (``write_unfinished``).
     ``receiver``: the process that reads what is written, 0 when it is none. ``depth``: how many hops over cables what
-    it brings has come.
+    it brings has come. ``relays``: whether it is the end of a cable, behind which there is another network.
     """
 
     boundary = PREFIX
     takes_unfinished = False
+    relays = False
     depth = 0
 
     def __init__(self, plane: Plane, sock: Endpoint, delivery: Delivery, port: Port) -> None:

@@ -2,6 +2,10 @@
 
 At most ``pool`` frames wait in the whole network, each counted once however many receive it. When the pool is full,
 what a sender has sent stays where it is: in its backlog (the rest of the last read) and its socket.
+
+Cables are senders, too, and there a full pool must not be the last word: full of frames that wait for a cable, and that
+of the other network as well, neither would ever move. What a cable brings may therefore go beyond the pool to
+receivers for whom nothing waits, a frame each, so that it waits for receivers only, never for what goes the other way.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from ipn.framing import LENGTH, PREFIX
@@ -26,6 +32,8 @@ class LosslessDelivery(Delivery):
         super().__init__(*arguments, **settings)
         self._blocked: deque[Link] = deque()
         self._resuming = False
+        self._links: set[Link] = set()
+        self._cables = 0
 
     def _forward(self, source: Link, view: memoryview, ends: Ends) -> None:
         """Deliver as many frames as receivers and pool take; keep the rest as the source's backlog."""
@@ -35,7 +43,7 @@ class LosslessDelivery(Delivery):
             start = ends[first - 1] if first else 0
             if route.plain:
                 frames = [end - start for end in ends[first:upto]] if start else ends[:upto]
-                done += self._run(route.links, view[start : ends[upto - 1]], frames)
+                done += self._run(source, route.links, view[start : ends[upto - 1]], frames)
             elif route.reason is not None:
                 self.rules.drop(route.reason, upto - first)
                 done += upto - first
@@ -84,7 +92,7 @@ class LosslessDelivery(Delivery):
         """Deliver frames that the policy changes, one by one while the pool has room; return how many."""
         start = ends[first - 1] if first else 0
         for index in range(first, upto):
-            if self.pending >= self.pool:
+            if self.pending >= self.pool and not self._may_exceed(source, self._receivers(source, route)):
                 return index - first
             end = ends[index]
             for links, frame in self._changed(source, route, bytes(view[start + PREFIX : end])):
@@ -92,6 +100,16 @@ class LosslessDelivery(Delivery):
                 self._deliver(links, memoryview(data), (len(data),))
             start = end
         return upto - first
+
+    def _receivers(self, source: Link, route: Route) -> Iterable[Link]:
+        """Return who may get frames on a route that is not plain: anybody else, where the policy is yet to be asked."""
+        if route.ask:
+            return self._links - {source}
+        return chain(route.links, *(links for links, _ in route.changed))
+
+    def _may_exceed(self, source: Link, links: Iterable[Link]) -> bool:
+        """Return whether a frame from ``source`` may go to ``links`` although the pool is full."""
+        return source.relays and not any(link.queue for link in links)
 
     def _block(self, source: Link, route: Route, view: memoryview, ends: Ends, done: int) -> None:
         """Keep what did not go, and do not read from the source until the pool has room."""
@@ -101,7 +119,7 @@ class LosslessDelivery(Delivery):
         source.update_interest()
         self._blame(route.links)
 
-    def _run(self, links: tuple[Link, ...], view: memoryview, ends: Ends) -> int:
+    def _run(self, source: Link, links: tuple[Link, ...], view: memoryview, ends: Ends) -> int:
         """Deliver a run to ``links`` as far as they and the pool take it; return the frames done."""
         done, start, count = 0, 0, len(ends)
         if count >= BULK_FRAMES and len(links) == 1:
@@ -111,6 +129,8 @@ class LosslessDelivery(Delivery):
             upto = bisect_right(ends, start + room, done) if room else done
             if upto == done:
                 left = self.pool - self.pending
+                if left <= 0 and self._may_exceed(source, links):
+                    left = 1
                 if left <= 0:
                     return done
                 upto = min(done + left, max(bisect_right(ends, start + ATOMIC, done), done + 1))
@@ -129,6 +149,7 @@ class LosslessDelivery(Delivery):
                 continue
             if claim is None:
                 claim = Claim(self, len(ends))
+                claim.holders = 1  # ours, until all of them have theirs
                 self.pending += len(ends)
             if link.queued > before:  # the torn frame's rest, queued by the link itself
                 claim.holders += 1
@@ -136,6 +157,8 @@ class LosslessDelivery(Delivery):
             if taken < len(ends):
                 base = ends[taken - 1] if taken else 0
                 link.enqueue(bytes(view[base:]), [end - base for end in ends[taken:]], claim)
+        if claim is not None:
+            claim.release()
 
     def _blame(self, route: tuple[Link, ...]) -> None:
         now = time.monotonic_ns()
@@ -146,6 +169,9 @@ class LosslessDelivery(Delivery):
     def pool_released(self, frames: int) -> None:
         """Messages left the pool: blocked senders may go on, in turn."""
         self.pending -= frames
+        self._resume_soon()
+
+    def _resume_soon(self) -> None:
         if self._blocked and not self._resuming:
             self.plane.later(self._resume)
             self._resuming = True
@@ -156,33 +182,55 @@ class LosslessDelivery(Delivery):
         for _ in range(len(self._blocked)):
             if self.pending >= self.pool:
                 break
-            source = self._blocked.popleft()
-            if source.backlog is None or source.sock.fileno() < 0:
-                continue
-            data, ends = source.backlog
-            source.backlog = None
-            self.plane.depth = source.depth
-            self._forward(source, memoryview(data), ends)
-            if source.backlog is None:
-                self._go_on(source)
+            self._retry(self._blocked.popleft())
+        if self._cables:
+            self._resume_cables()
         self.bury()
+
+    def _resume_cables(self) -> None:
+        """Let blocked cables go on as far as they may go beyond the pool; one that cannot, keeps its turn."""
+        for source in [source for source in self._blocked if source.relays]:
+            at, had = self._blocked.index(source), source.backlog
+            del self._blocked[at]
+            self._retry(source)
+            if had is not None and source.backlog is not None and len(source.backlog[1]) == len(had[1]):
+                self._blocked.pop()
+                self._blocked.insert(at, source)
+
+    def _retry(self, source: Link) -> None:
+        if source.backlog is None or source.sock.fileno() < 0:
+            return
+        data, ends = source.backlog
+        source.backlog = None
+        self.plane.depth = source.depth
+        self._forward(source, memoryview(data), ends)
+        if source.backlog is None:
+            self._go_on(source)
 
     def flushed(self, link: Link) -> None:
         """``link`` took some of its queue: with the last of it, nobody is blocked by it any more."""
         if not link.queue and link.port.blocked_since:
             link.port.blocked_ns += time.monotonic_ns() - link.port.blocked_since
             link.port.blocked_since = 0
+        if self._cables and not link.queue:
+            self._resume_soon()
 
     # -- coming and going --------------------------------------------------------------------------------------------
 
+    def admit(self, link: Link) -> None:
+        """A member's link is there."""
+        self._links.add(link)
+        self._cables += link.relays
+
     def routes_changed(self) -> None:
         """Receivers came, went or changed: blocked senders may have nobody left to wait for."""
-        if self._blocked and not self._resuming:
-            self.plane.later(self._resume)
-            self._resuming = True
+        self._resume_soon()
 
     def forget(self, link: Link) -> None:
         """``link`` is about to be closed: it waits for nobody any more."""
+        if link in self._links:
+            self._links.remove(link)
+            self._cables -= link.relays
         if link in self._blocked:
             self._blocked.remove(link)
         link.backlog = None

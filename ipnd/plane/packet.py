@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import select
+import socket
 from bisect import bisect_right
 from typing import ClassVar, Final
 
@@ -125,6 +126,12 @@ class MessageLink(MessageWriting, SocketLink):
                 first += 1
             piece.offset = ends[first - 1]
         super().write_piece(piece, view, first)
+
+    def drain(self) -> None:
+        """Read what is left behind; the kernel refuses what comes now, or whoever goes on sending is read for ever."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
+        super().drain()
 
 
 class PacketLink(MessageLink):

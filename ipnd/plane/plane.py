@@ -79,7 +79,7 @@ class Plane:
         self._epoll.unregister(fd)
 
     def later(self, function: Callable[[], None]) -> None:
-        """Call ``function`` after the current event, in this turn of the loop."""
+        """Call ``function`` after the current events."""
         self._later.append(function)
         self._wake()
 
@@ -167,6 +167,8 @@ class Plane:
                 if now - last < SPIN_NS and self.traffic <= SPIN_FRAMES:
                     self._spin_ns = SPIN_NS
                 last = now
+            elif self._later:
+                timeout = 0.0
             elif self._holds:
                 timeout = LINGER
             elif timeout or not self.traffic:
@@ -178,10 +180,10 @@ class Plane:
                 os.sched_yield()  # to whom we just woke, if the kernel put it on our own core
 
     def _run_later(self) -> None:
-        while self._later:
-            work, self._later = self._later, []
-            for function in work:
-                function()
+        """Do what was put off until now; what that puts off has its turn after who has waited meanwhile."""
+        work, self._later = self._later, []
+        for function in work:
+            function()
 
     def _expire(self, now: int) -> None:
         for link, until in list(self._holds.items()):

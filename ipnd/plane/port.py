@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ipnd.access import Peer
     from ipnd.netdev.interface import Interface
 
+    from .impaired import Inlet, Outlet
     from .links import Link
     from .routes import Route
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 class Port:
     """One member. ``anchor``: it keeps its network alive by itself, without a socket.
 
-    ``rx`` counts what came from it, ``tx`` what it was given, ``dropped`` what it should have got.
+    ``rx`` counts what came from it, ``tx`` what it was given, ``dropped`` what it should have got. ``inlet`` and
+    ``outlet``: what its frames pass on their way in and out while the port is impaired.
     """
 
     __slots__ = (
@@ -25,11 +27,13 @@ class Port:
         "description",
         "dropped",
         "handle_oob",
+        "inlet",
         "interface",
         "kind",
         "known",
         "link",
         "number",
+        "outlet",
         "oversize",
         "peer",
         "reader",
@@ -56,6 +60,8 @@ class Port:
         self.interface: Interface | None = None
         self.anchor = False
         self.link: Link | None = None
+        self.inlet: Inlet | None = None
+        self.outlet: Outlet | None = None
         self.route: Route | None = None
         self.known: dict[bytes, Route] = {}
         self.tentative: list[bytes] = []
@@ -107,4 +113,7 @@ class Port:
         }
         if self.interface is not None:
             shown["interface"] = self.interface.show()
+        if self.inlet is not None or self.outlet is not None:
+            ways = (("in", self.inlet), ("out", self.outlet))
+            shown["impairment"] = {direction: way.show() for direction, way in ways if way is not None}
         return shown

@@ -15,7 +15,9 @@ from .links import Joint, VirtualLink
 from .packet import MessageWriting
 
 RETRY_NS: Final = 1_000_000
-"""Nanoseconds after which a member whose queue in the kernel was full is tried again."""
+"""Nanoseconds after which a member whose queue in the kernel was full is tried again …"""
+LONGEST_RETRY_NS: Final = 32_000_000
+"""… and at most, since each time that it still takes nothing doubles them: one that is stuck for good costs little."""
 
 
 MAX_WAITING: Final = 1024 * 1024
@@ -38,6 +40,7 @@ class SharedLink(MessageWriting, VirtualLink):
 
     sock: Share
     _retrying = False
+    _retry_ns = RETRY_NS
     _held = False
 
     def put(self, message: memoryview) -> None:
@@ -62,14 +65,17 @@ class SharedLink(MessageWriting, VirtualLink):
             self.sock.hold(held)
         if write and not self._retrying:
             self._retrying = True
-            self.plane.call_at(time.monotonic_ns() + RETRY_NS, self._retry)
+            self.plane.call_at(time.monotonic_ns() + self._retry_ns, self._retry)
 
     def _retry(self) -> None:
         self._retrying = False
         if self.sock.fileno() < 0 or not self.queue:
             return
+        before = self.queue[0], self.queue[0].offset
         self.flush()
         self.delivery.bury()
+        still = bool(self.queue) and (self.queue[0], self.queue[0].offset) == before
+        self._retry_ns = min(2 * self._retry_ns, LONGEST_RETRY_NS) if still else RETRY_NS
         if self.queue and self.sock.fileno() >= 0:
             self.wanted(self.may_read(), True)
 
