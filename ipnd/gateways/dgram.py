@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import select
 import socket
 import struct
+import sys
+import termios
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -22,12 +25,13 @@ from ipn.framing import LENGTH, PREFIX
 from ipnd.access import Peer
 from ipnd.fixture import Fixture, Host
 from ipnd.identity import sender
+from ipnd.plane.batch import Ends
 from ipnd.plane.links import SEND_BUFFER, Link
 from ipnd.plane.shared import Share, SharedLink
 
 from .modes import socket_mode
 from .place import Place, bind_at, check_path
-from .reach import connect_datagrams, pin, pinned
+from .reach import connect_datagrams, pin, pinned, shown
 
 if TYPE_CHECKING:
     from ipnd.network import Network
@@ -44,6 +48,13 @@ UCRED: Final = struct.Struct("=iII")
 CONTROL: Final = socket.CMSG_SPACE(UCRED.size)
 LOOK_NS: Final = 5_000_000_000
 """How often it is looked whether the members are still there: nobody tells when a datagram socket closes."""
+SHARE: Final = 8
+"""A member that is connected to our address may be sent one part in so many of the send buffer it shares with others
+before it says anything, unless that is …"""
+FREE: Final = 2
+"""… filled to less than one part in so many: one that is stuck shall not take all of it from the others."""
+OVERHEAD: Final = 768
+"""What the kernel charges for a datagram besides its bytes, about."""
 MAX_REFUSED: Final = 1024
 """Addresses remembered as turned away, so that their next datagrams cost nothing and are not logged again."""
 
@@ -56,8 +67,14 @@ class DatagramShare(Share):
         self.name = name
         self.peer = peer
         self._gateway = gateway
+        self._holding = False
+        self._unheard = 0
         self._pinned = -1 if name.startswith(b"\0") else pin(name, peer)
-        self._own: socket.socket | None = self._connected()
+        try:
+            self._own = self._connected()
+        except OSError:
+            self._let_go()
+            raise
 
     def _connected(self) -> socket.socket | None:
         """Return a socket that is connected to the member's; None when that is itself connected to our address."""
@@ -71,8 +88,6 @@ class DatagramShare(Share):
             own.close()
             if error.errno == errno.EPERM:
                 return None
-            if self._pinned >= 0:
-                os.close(self._pinned)
             raise
         return own
 
@@ -80,40 +95,59 @@ class DatagramShare(Share):
         """Send one frame. BlockingIOError when the member's queue is full."""
         if self._own is not None:
             self._own.send(message)
-        else:
-            self._gateway.send_to(message, self._address())
+            return
+        if self._unheard > self._gateway.share:
+            self._gateway.wait_for_room()
+            self._unheard = 0
+        self._gateway.send_to(message, self._address())
+        self._unheard += len(message) + OVERHEAD
+
+    def heard(self) -> None:
+        """Note that the member lives: it has sent something."""
+        self._unheard = 0
 
     def _address(self) -> str | bytes:
         return self.name if self._pinned < 0 else pinned(self._pinned)
 
     def is_there(self) -> bool:
-        """Return whether somebody still has the address."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            try:
+        """Return whether somebody still has the address; also when that cannot be told for want of descriptors."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
                 probe.connect(self._address())
-            except OSError as error:
-                return error.errno == errno.EPERM
+        except OSError as error:
+            return error.errno in (errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
         return True
 
     def hold(self, hold: bool) -> None:
         """Read nothing, of nobody, while the member is to wait: they share the socket."""
-        self._gateway.hold(hold)
+        if hold != self._holding:
+            self._holding = hold
+            self._gateway.hold(hold)
 
     def close(self) -> None:
         """Close what frames went over."""
         super().close()
         if self._own is not None:
             self._own.close()
+        self._let_go()
+        self.hold(False)  # the others need not wait for what it had left to send
+        self._gateway.forget(self)
+
+    def _let_go(self) -> None:
         if self._pinned >= 0:
             os.close(self._pinned)
             self._pinned = -1
-        self._gateway.forget(self)
 
 
 class DatagramMember(SharedLink):
     """A member behind the gateway's socket."""
 
     sock: DatagramShare
+
+    def take(self, view: memoryview, ends: Ends, run_at: int = 0) -> None:
+        """Hand on what came from the member."""
+        self.sock.heard()
+        super().take(view, ends, run_at)
 
     def put(self, message: memoryview) -> None:
         """Send one frame to the member; one whose socket is gone sends nothing more either."""
@@ -141,6 +175,7 @@ class DatagramGateway(Fixture):
         self._members: dict[bytes, Port] = {}
         self._refused: set[tuple[bytes, int]] = set()
         self._holds = 0
+        self.share = self._buffer = 0
 
     @classmethod
     def check(cls, address: str, options: Mapping[str, Any]) -> str:
@@ -153,6 +188,9 @@ class DatagramGateway(Fixture):
         sock, self._place = bind_at(self.address, socket.SOCK_DGRAM, self.peer, mode, gid)
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self.share = self._buffer // SHARE
         self._sock = sock
         self.host.plane.register(sock.fileno(), select.EPOLLIN, self._ready)
         self._look_later()
@@ -214,10 +252,12 @@ class DatagramGateway(Fixture):
         try:
             if not name:
                 raise OSError(errno.EDESTADDRREQ, "it sends from a socket without an address: bind it to a path first")
+            if pid == os.getpid():
+                raise OSError(errno.ELOOP, f"{shown(name)} is ipnd's own socket: frames would go round for ever")
             if name in self._members:
-                raise OSError(errno.EADDRINUSE, f"{os.fsdecode(name)} is the address of another user's")
+                raise OSError(errno.EADDRINUSE, f"{shown(name)} is the address of another user's")
             share = DatagramShare(self, name, peer)
-            port = self.network.join_visitor("dgram", peer, share, description=_shown(name))
+            port = self.network.join_visitor("dgram", peer, share, description=shown(name))
         except OSError as error:
             self.network.refusals.refuse(peer, f"{error.strerror} (by {self.address})")
         if port is None:
@@ -239,6 +279,13 @@ class DatagramGateway(Fixture):
         if self._sock is None:
             raise OSError(errno.ENOTCONN, "the gateway is closed")
         self._sock.sendto(message, address)
+
+    def wait_for_room(self) -> None:
+        """BlockingIOError when so much of what was sent from our own address is not read that some must wait."""
+        if self._sock is not None:
+            fcntl.ioctl(self._sock, termios.TIOCOUTQ, queued := bytearray(4))
+            if int.from_bytes(queued, sys.byteorder) > self._buffer // FREE:
+                raise BlockingIOError(errno.EAGAIN, "its queue is full")
 
     def hold(self, hold: bool) -> None:
         """Read nothing while any member is to wait."""
@@ -275,9 +322,3 @@ class DatagramGateway(Fixture):
         self._place.remove()
         for port in list(self._members.values()):
             self.network.leave(port, "its gateway is closed")
-
-
-def _shown(name: bytes) -> str:
-    """Return an address as text without what could forge lines of a log."""
-    text = name.replace(b"\0", b"@", 1).rstrip(b"\0").decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -51,17 +51,25 @@ def check_path(path: str, longest: int = LONGEST) -> str:
     return os.path.normpath(path)
 
 
+def require_identity(peer: Peer) -> None:
+    """EACCES when files for ``peer`` would be made with the rights of our own user, which are not those of ``peer``."""
+    if os.geteuid() not in (0, peer.uid) and peer.uid != 0:
+        text = f"ipnd runs as user {os.geteuid()}, so it cannot make sockets for user {peer.uid}; that user must do it"
+        raise PermissionError(errno.EACCES, text)
+
+
 def bind_at(path: str, kind: socket.SocketKind, peer: Peer, mode: int, gid: int = -1) -> tuple[socket.socket, Place]:
     """Bind a socket of a ``kind`` to a new file at ``path``, made as ``peer``; a stale one of that user's is replaced.
 
     EADDRINUSE when somebody uses it, EEXIST when something else is there (a symbolic link, too), and what the user
     may not.
     """
+    require_identity(peer)
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
+        os.fchmod(sock.fileno(), mode)  # of the socket, which is ours; its file will have no more rights than it
         with acting_as(peer.uid, peer.gid):
             _clear(path, peer)
-            os.fchmod(sock.fileno(), mode)
             with _readable(path), short_address(path) as address:
                 sock.bind(address)
             info = os.lstat(path)

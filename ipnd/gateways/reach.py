@@ -11,11 +11,25 @@ import logging
 import os
 import socket
 import stat
+from typing import Final
 
 from ipnd.access import Peer
 from ipnd.ownership import acting_as
 
 log = logging.getLogger("ipnd.gateways")
+
+REASONS: Final = {
+    errno.ECONNREFUSED: "is there no more: nobody has it open",
+    errno.EPROTOTYPE: "takes no datagrams: it is of another type",
+    errno.EPERM: "is connected to another one and takes datagrams from that only",
+}
+"""Why a datagram socket cannot be connected to another, for people."""
+
+
+def shown(name: bytes) -> str:
+    """Return the address of a socket as text without what could forge lines of a log."""
+    text = name.replace(b"\0", b"@", 1).rstrip(b"\0").decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def pin(path: bytes, peer: Peer) -> int:
@@ -23,13 +37,12 @@ def pin(path: bytes, peer: Peer) -> int:
 
     A path that is relative is so to where the process is. Errors: ENOENT, ENOTSOCK, EPERM for somebody else's.
     """
-    shown = os.fsdecode(path)
-    name = shown if path.startswith(b"/") else f"/proc/{peer.pid}/cwd/{shown}"
+    name = os.fsdecode(path if path.startswith(b"/") else b"/proc/%d/cwd/%b" % (peer.pid, path))
     with acting_as(peer.uid, peer.gid):
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            why = f"its data socket {shown} cannot be reached: {error.strerror}"
+            why = f"its data socket {shown(path)} cannot be reached: {error.strerror}"
             raise OSError(error.errno, why) from None
     info = os.fstat(fd)
     if stat.S_ISSOCK(info.st_mode) and (info.st_uid == peer.uid or peer.uid == 0):
@@ -37,8 +50,8 @@ def pin(path: bytes, peer: Peer) -> int:
     os.close(fd)
     if not stat.S_ISSOCK(info.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "no socket"
-        raise OSError(errno.ENOTSOCK, f"what it calls its data socket, {shown}, is {what}")
-    raise PermissionError(errno.EPERM, f"its data socket {shown} belongs to user {info.st_uid}")
+        raise OSError(errno.ENOTSOCK, f"what it calls its data socket, {shown(path)}, is {what}")
+    raise PermissionError(errno.EPERM, f"its data socket {shown(path)} belongs to user {info.st_uid}")
 
 
 def pinned(fd: int) -> str:
@@ -50,34 +63,40 @@ def connect_datagrams(sock: socket.socket, path: bytes, peer: Peer) -> None:
     """Connect a datagram socket to the one that ``peer`` has bound at ``path`` (abstract when it begins with NUL).
 
     One of our own user's that forbids us to write is opened for it, with a line in the log. Errors: those of ``pin``;
-    EACCES when we may not write; ECONNREFUSED when nobody has it any more; EPERM when it only takes from another.
+    EACCES when we may not write; ECONNREFUSED when nobody has it any more; EPROTOTYPE when it takes no datagrams;
+    EPERM when it only takes those of another.
     """
-    if path.startswith(b"\0"):
-        sock.connect(path)
-        return
-    fd = pin(path, peer)
+    fd = -1 if path.startswith(b"\0") else pin(path, peer)
     try:
-        try:
-            sock.connect(pinned(fd))
-        except PermissionError as error:
-            if error.errno != errno.EACCES:
-                raise
-            _open_up(fd, os.fsdecode(path), peer)
-            sock.connect(pinned(fd))
-    except ConnectionRefusedError:
-        text = f"nobody has the data socket {os.fsdecode(path)} any more"
-        raise ConnectionRefusedError(errno.ECONNREFUSED, text) from None
+        _connect(sock, path, fd, peer)
+    except OSError as error:
+        if error.errno not in REASONS:
+            raise
+        text = f"its data socket {shown(path)} {REASONS[error.errno]}"
+        raise OSError(error.errno, text) from None
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
 
-def _open_up(fd: int, shown: str, peer: Peer) -> None:
+def _connect(sock: socket.socket, path: bytes, fd: int, peer: Peer) -> None:
+    address = path if fd < 0 else pinned(fd)
+    try:
+        sock.connect(address)
+    except PermissionError as error:
+        if error.errno != errno.EACCES or fd < 0:
+            raise
+        _open_up(fd, path, peer)
+        sock.connect(address)
+
+
+def _open_up(fd: int, path: bytes, peer: Peer) -> None:
     """Make a client's socket writable for its owner, if that is us; EACCES otherwise."""
     info = os.fstat(fd)
     mode = stat.S_IMODE(info.st_mode)
     if info.st_uid != os.geteuid():
         text = (
-            f"its data socket {shown} of user {info.st_uid} has the mode {mode:04o}, so that ipnd (user"
+            f"its data socket {shown(path)} of user {info.st_uid} has the mode {mode:04o}, so that ipnd (user"
             f" {os.geteuid()}) may not write to it; have the program open it (libvdeplug: group or mode)"
         )
         raise PermissionError(errno.EACCES, text)
@@ -85,5 +104,5 @@ def _open_up(fd: int, shown: str, peer: Peer) -> None:
     log.warning(
         "the data socket %s of %s has the mode %04o, so that no switch could write to it"
         " (SIMH and 86Box do so: they ask libvdeplug for mode 0); it has been given u+rw",
-        shown, peer, mode,
+        shown(path), peer, mode,
     )

@@ -21,6 +21,7 @@ from .place import BACKLOG, Place, bind_at, check_path
 
 if TYPE_CHECKING:
     from ipnd.network import Network
+    from ipnd.plane.port import Port
 
 
 class SeqpacketGateway(Fixture):
@@ -35,6 +36,7 @@ class SeqpacketGateway(Fixture):
         self._listener: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._place: Place | None = None
+        self._ports: list[Port] = []
 
     @classmethod
     def check(cls, address: str, options: Mapping[str, Any]) -> str:
@@ -50,12 +52,18 @@ class SeqpacketGateway(Fixture):
 
     def _take(self, sock: socket.socket, peer: Peer) -> None:
         """Make a connection a member that keeps the network alive."""
-        self.network.join_visitor("seqpacket", peer, sock)
+        self._ports = [port for port in self._ports if port.link is not None]
+        port = self.network.join_visitor("seqpacket", peer, sock)
+        if port is not None:
+            self._ports.append(port)
 
     def close(self) -> None:
-        """Stop listening; members stay."""
-        if self._acceptor is not None and self._listener is not None and self._place is not None:
-            self._acceptor.close()
-            self._listener.close()
-            self._place.remove()
-            self._acceptor = None
+        """Stop listening; who came through it leaves."""
+        if self._acceptor is None or self._listener is None or self._place is None:
+            return
+        self._acceptor.close()
+        self._listener.close()
+        self._place.remove()
+        self._acceptor = None
+        for port in self._ports:
+            self.network.leave(port, "its gateway is closed")

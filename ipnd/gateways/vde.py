@@ -28,7 +28,7 @@ from ipnd.plane.packet import DatagramLink
 from .acceptor import Acceptor
 from .console import ConsoleConnection
 from .modes import directory_mode, socket_mode
-from .place import BACKLOG, Place, bind_at, check_path, is_alive, remove_file
+from .place import BACKLOG, Place, bind_at, check_path, is_alive, remove_file, require_identity
 from .reach import connect_datagrams
 from .vderequest import MAX_REQUEST, Request, RequestError, decode_request, encode_reply
 
@@ -59,7 +59,7 @@ class VdeLink(DatagramLink):
 
 
 class VdeGateway(Fixture):
-    """VDE's sockets in the directory ``address``."""
+    """VDE's sockets in the directory ``address``, which without symbolic links is ``directory``."""
 
     group = "gateway"
     kind = "vde"
@@ -69,6 +69,7 @@ class VdeGateway(Fixture):
         super().__init__(host, network, peer, address, options)
         self.clients: set[VdeClient] = set()
         self.consoles: set[ConsoleConnection] = set()
+        self.directory = self.address
         self._made_directory = False
         self._doors: list[tuple[socket.socket, Place, Acceptor]] = []
 
@@ -79,7 +80,9 @@ class VdeGateway(Fixture):
 
     def start(self) -> None:
         """Make the directory, unless it is there, and listen in it; the console is beside it."""
+        require_identity(self.peer)
         self._directory()
+        self.directory = os.path.realpath(self.address)
         try:
             self._listen(f"{self.address}/ctl", self._called)
         except BaseException:
@@ -117,8 +120,8 @@ class VdeGateway(Fixture):
             raise OSError(errno.EADDRINUSE, f"somebody serves {self.address} already")
         names = os.listdir(self.address)
         for path in (os.path.join(self.address, name) for name in names if DATA_SOCKETS.fullmatch(name)):
-            if stat.S_ISSOCK(os.lstat(path).st_mode) and not is_alive(path):
-                with contextlib.suppress(PermissionError):
+            with contextlib.suppress(PermissionError, FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(path).st_mode) and not is_alive(path):
                     os.unlink(path)
         self._made_directory = "ctl" in names  # by an ipnd that was killed: it goes with us when nothing else is in it
 
@@ -226,7 +229,7 @@ class VdeClient:
     def _remember(self, path: bytes) -> None:
         """Note the client's socket in our directory: one that is killed leaves it there."""
         name = os.fsdecode(path)
-        if os.path.dirname(name) == self._gateway.address:
+        if os.path.dirname(name) in (self._gateway.address, self._gateway.directory):
             with contextlib.suppress(OSError):
                 info = os.lstat(name)
                 self._theirs = (name, (info.st_dev, info.st_ino))
