@@ -192,6 +192,40 @@ def remove_fixture(path: StrPath, kind: str, address: str) -> None:
     _ask(path, "remove", kind=kind, address=address)
 
 
+def impair(
+    path: StrPath,
+    port: int,
+    direction: str = "both",
+    *,
+    delay_ms: float = 0,
+    jitter_ms: float = 0,
+    loss: float = 0,
+    rate: int = 0,
+    duplicate: float = 0,
+    reorder: float = 0,
+    seed: int | None = None,
+) -> Message:
+    """Make the line of a member worse until it leaves; return its impairment as ``show_network`` does.
+
+    ``direction``: ``in``, what it sends, ``out``, what it is given, or ``both``. ``rate`` in bit/s, 0 for any;
+    ``loss``, ``duplicate`` and ``reorder`` in per cent of the frames. Same seed and same frames, same losses; by
+    default the seed is the number of the port. What is not given is not impaired; without anything, an impairment ends
+    and what waits goes at once. Errors: as ``delete_network``; EADDRNOTAVAIL when nobody is on the port, EINVAL for
+    what makes no sense.
+    """
+    settings: Message = {
+        "delay_ms": delay_ms,
+        "jitter_ms": jitter_ms,
+        "loss": loss,
+        "rate": rate,
+        "duplicate": duplicate,
+        "reorder": reorder,
+    }
+    if seed is not None:
+        settings["seed"] = seed
+    return dict(_ask(path, "impair", port=port, direction=direction, settings=settings))
+
+
 def policy_verb(path: StrPath, verb: str, /, **arguments: Any) -> Any:
     """Have the policy of the network at ``path`` carry out a management request and return its answer.
 

@@ -25,7 +25,8 @@ def _kind(to: str) -> str:
 
 
 def _address(to: str) -> str:
-    return os.path.abspath(to) if _kind(to) == "cable" else to
+    """Return what the daemon knows the other end by: a network's path is the one without symbolic links."""
+    return os.path.realpath(to) if _kind(to) == "cable" else to
 
 
 @click.group()

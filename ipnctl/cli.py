@@ -12,26 +12,32 @@ from .cable import cable
 from .completion import completion
 from .errors import Program
 from .helper import helper
+from .impair import impair
 from .interfaces import attach_grab, attach_tap, detach
 from .monitor import monitor
 from .net import net
 from .netns import netns
+from .plug import plug
 from .policy import policy
 from .recv import recv
 from .router import router
 from .send import send
 from .switch import switch
+from .uplink import uplink
 
 COMMANDS: Final[tuple[click.Command, ...]] = (
     net,
     send,
     recv,
+    plug,
     monitor,
     policy,
     switch,
     router,
     netns,
     cable,
+    uplink,
+    impair,
     helper,
     completion,
 )

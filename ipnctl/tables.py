@@ -195,6 +195,11 @@ def _fields(entry: Entry) -> str:
     return ", ".join(f"{_words(name)} {plain(value) or 'none'}" for name, value in entry.items())
 
 
+def line(entry: Entry) -> str:
+    """Return an object on one line, without what is zero or empty: "delay ms 10, loss 0.5"."""
+    return printable(_fields({name: value for name, value in entry.items() if value}))
+
+
 def details(entry: Entry) -> str:
     """Return an object that is no row of a table: a line for each field."""
     width = max((len(name) for name in entry), default=0) + 1

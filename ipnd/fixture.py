@@ -93,6 +93,10 @@ class Fixture:
         """Begin. Raises ``OSError`` when it cannot; then nothing is left behind."""
         raise NotImplementedError
 
+    def start_again(self) -> None:
+        """Begin after a restart of the daemon, when what it needs may come later. Raises as ``start``."""
+        self.start()
+
     def close(self) -> None:
         """End: its members leave, and what it made is removed. May be called twice."""
         raise NotImplementedError

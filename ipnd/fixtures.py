@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .access import Peer
 from .cables.patch import PatchCable
+from .cables.ssh import SshCable
+from .cables.udp import UdpCable
+from .cables.vxlan import VxlanCable
 from .credentials import groups_of
 from .fixture import Fixture, Host, SavedFixture
 from .gateways.dgram import DatagramGateway
 from .gateways.seqpacket import SeqpacketGateway
 from .gateways.vde import VdeGateway
 from .plane.links import Link
+from .uplinks.passt import PasstUplink
+from .uplinks.slirp import SlirpUplink
 
 if TYPE_CHECKING:
     from .network import Network
@@ -26,6 +31,11 @@ KINDS: Final[tuple[type[Fixture], ...]] = (
     DatagramGateway,
     SeqpacketGateway,
     PatchCable,
+    SshCable,
+    PasstUplink,
+    SlirpUplink,
+    UdpCable,
+    VxlanCable,
 )
 
 FIXTURES: Final[dict[str, type[Fixture]]] = {kind.kind: kind for kind in KINDS}
@@ -41,15 +51,20 @@ class Fixtures:
         self._there: dict[tuple[str, str], Fixture] = {}
         self.unrestored: list[SavedFixture] = []
 
-    def add(self, host: Host, peer: Peer, kind: str, address: str, options: Mapping[str, Any]) -> Fixture:
-        """Make a fixture and start it. EINVAL for what makes no sense, EEXIST when it is there, and its own errors."""
+    def add(
+        self, host: Host, peer: Peer, kind: str, address: str, options: Mapping[str, Any], *, again: bool = False
+    ) -> Fixture:
+        """Make a fixture and start it (``again``: it was there before the daemon was restarted).
+
+        EINVAL for what makes no sense, EEXIST when it is there, and its own errors.
+        """
         if kind not in FIXTURES:
             raise OSError(errno.EINVAL, f"add: 'kind' must be one of {', '.join(sorted(FIXTURES))}, not {kind!r}")
         fixture = FIXTURES[kind](host, self._network, peer, address, options)
         key = (kind, fixture.address)
         if key in self._there:
             raise FileExistsError(errno.EEXIST, f"{self._network.path} has the {kind} {fixture.address} already")
-        fixture.start()
+        (fixture.start_again if again else fixture.start)()
         self._there[key] = fixture
         self._forget(kind, fixture.address)
         log.info("%s: %s %s added by %s", self._network.path, kind, fixture.address, peer)
@@ -58,23 +73,27 @@ class Fixtures:
         return fixture
 
     def remove(self, kind: str, address: str) -> None:
-        """End a fixture; ENOENT when there is none such."""
-        with_kind = FIXTURES.get(kind)
-        if with_kind is None:
-            raise OSError(errno.EINVAL, f"remove: 'kind' must be one of {', '.join(sorted(FIXTURES))}, not {kind!r}")
-        fixture = self._there.pop((kind, address), None) or self._there.pop((kind, with_kind.check(address, {})), None)
-        if fixture is None:
-            if not self._forget(kind, address):
+        """End a fixture, or forget one that is missing. ENOENT when there is none such, EINVAL for no such kind."""
+        if not self._end(kind, address):
+            if kind not in FIXTURES:
+                text = f"remove: 'kind' must be one of {', '.join(sorted(FIXTURES))}, not {kind!r}"
+                raise OSError(errno.EINVAL, text)
+            if not self._end(kind, FIXTURES[kind].check(address, {})):
                 raise FileNotFoundError(errno.ENOENT, f"{self._network.path} has no {kind} {address}")
-        else:
-            fixture.close()
-            self._network.announce({"event": "fixture", **fixture.show(), "state": "removed"})
         self._network.configuration_changed()
+
+    def _end(self, kind: str, address: str) -> bool:
+        fixture = self._there.pop((kind, address), None)
+        if fixture is None:
+            return self._forget(kind, address)
+        fixture.close()
+        self._network.announce({"event": "fixture", **fixture.show(), "state": "removed"})
+        return True
 
     def restore(self, host: Host, saved: SavedFixture) -> None:
         """Make a fixture again; one that cannot be had is logged and kept for the next start."""
         try:
-            self.add(host, _who(saved), saved.kind, saved.address, saved.options)
+            self.add(host, _who(saved), saved.kind, saved.address, saved.options, again=True)
         except OSError as error:
             log.error("%s: the %s %s cannot be had again: %s", self._network.path, saved.kind, saved.address, error)
             self.unrestored.append(saved)

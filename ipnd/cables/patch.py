@@ -28,12 +28,19 @@ log = logging.getLogger("ipnd.cables")
 
 INBOX: Final = 512 * 1024
 """Bytes that may wait between the two ends; what a full one does not take, waits with the network or is lost."""
+CHARGE: Final = 256
+"""Bytes that a piece is charged besides its frames, so that many short ones do not take more memory than that says."""
+AT_ONCE: Final = 64
+"""Pieces handed on in one step of the loop: a storm of frames between networks must not keep it from all others."""
 
 
 class End(Joint):
-    """One end of a cable. ``other``: the link of the other end."""
+    """One end of a cable. ``other``: the link of the other end; ``left`` is called when it leaves on its own."""
 
-    other: CableLink | None = None
+    def __init__(self, left: Callable[[], None]) -> None:
+        super().__init__()
+        self.other: CableLink | None = None
+        self.left = left
 
 
 class CableLink(CableEnd, VirtualLink):
@@ -46,12 +53,13 @@ class CableLink(CableEnd, VirtualLink):
         self._waiting = 0
         self._called = False
         super().__init__(*arguments)
+        self.receiver = 0  # who has laid the cable reads nothing
 
     def carry(self, view: memoryview, ends: Ends) -> int:
         """Put frames into the other end's inbox; none when that is full."""
         other = self.sock.other
-        if other is None:
-            self.port.dropped += len(ends)
+        if other is None or not other.reading:
+            self.port.dropped += len(ends)  # it may not send there: nobody is to wait for that
             return len(ends)
         if not other.accept(bytes(view), ends, self.plane.depth + 1):
             return 0
@@ -60,13 +68,10 @@ class CableLink(CableEnd, VirtualLink):
 
     def accept(self, data: bytes, ends: Ends, depth: int) -> bool:
         """Take frames from the other end; False when too many wait already."""
-        if not self.reading:
-            self.port.dropped += len(ends)  # the cable may not send here: nobody is to wait for that
-            return True
         if self._waiting >= INBOX:
             return False
         self._inbox.append(Piece(data, ends, depth=depth))
-        self._waiting += len(data)
+        self._waiting += CHARGE + len(data)
         self._call()
         return True
 
@@ -81,15 +86,19 @@ class CableLink(CableEnd, VirtualLink):
 
     def read(self) -> None:
         """Hand on what waits in the inbox, as long as the network takes it."""
-        while self._inbox and self.may_read():
+        for _ in range(AT_ONCE):
+            if not self._inbox or not self.may_read():
+                break
             piece = self._inbox.popleft()
-            self._waiting -= len(piece.data)
+            self._waiting -= CHARGE + len(piece.data)
             self.depth, self.run_at = piece.depth, 0
             view, ends = memoryview(piece.data), self._fitting(piece)
             if ends is not piece.ends:
                 view, ends = self._without_oversize(piece)
             if ends:
                 self.delivery.forward(self, view, ends)
+        if self._inbox and self.may_read():
+            self._call()
         other = self.sock.other
         if other is not None and other.queue and self._waiting < INBOX:
             other.flush()
@@ -134,6 +143,12 @@ class CableLink(CableEnd, VirtualLink):
         """The cable is taken out."""
         self.delivery.gone(self)
 
+    def close_endpoint(self) -> None:
+        """The member has left: without the cable's doing, the other end must hear of it."""
+        super().close_endpoint()
+        if self.sock.other is not None:
+            self.plane.later(self.sock.left)
+
 
 class PatchCable(Fixture):
     """A cable from its network to the one at ``address``; up as long as both are there."""
@@ -156,17 +171,28 @@ class PatchCable(Fixture):
 
     def start(self) -> None:
         """Join both networks; the other one must be there, and let the user in."""
+        self._plug(self._other())
+        self._stop = self.host.networks_changed(self._look)
+
+    def start_again(self) -> None:
+        """Join both networks, now or as soon as the other one is there."""
+        self._stop = self.host.networks_changed(self._look)
+        self._look()
+
+    def _other(self) -> Network:
+        """Return the network at the other end. ENOENT, also when its path does not lead the user to it."""
         other = self.host.network_at(self.address)
-        if other is None:
+        if other is None or other.ended or not other.can_be_reached_by(self.peer):
             text = f"this ipnd has no network at {self.address} (to one of another daemon: ipnctl cable add ssh://…)"
             raise FileNotFoundError(errno.ENOENT, text)
         if other is self.network:
             raise OSError(errno.EINVAL, f"a cable from {self.address} to itself would only be a loop")
-        self._plug(other)
-        self._stop = self.host.networks_changed(self._look)
+        if any(_leads_to(other, port) for port in self.network.ports.values()):
+            raise FileExistsError(errno.EEXIST, f"a cable joins {self.network.path} and {other.path} already")
+        return other
 
     def _plug(self, other: Network) -> None:
-        ends = [End(), End()]
+        ends = [End(self._look), End(self._look)]
         joined: list[tuple[Network, Port]] = []
         for network, end, to in ((self.network, ends[0], other), (other, ends[1], self.network)):
             try:
@@ -189,17 +215,20 @@ class PatchCable(Fixture):
         whole = len(self._ports) == 2 and all(
             not network.ended and network.ports.get(port.number) is port for network, port in self._ports
         )
-        if whole or self.network.ended:
+        if whole or self.network.ended or self._stop is None:
             return
         self._unplug("the other end is gone")
-        other = self.host.network_at(self.address)
-        if other is None or other.ended:
-            self.state, self.problem = "down", f"no network is at {self.address}"
-            return
         try:
-            self._plug(other)
+            self._plug(self._other())
         except OSError as error:
-            self.state, self.problem = "down", str(error.strerror)
+            self._down(str(error.strerror))
+        else:
+            log.warning("%s: the cable to %s is up again", self.network.path, self.address)
+
+    def _down(self, problem: str) -> None:
+        if (self.state, self.problem) != ("down", problem):
+            log.warning("%s: the cable to %s is down: %s", self.network.path, self.address, problem)
+        self.state, self.problem = "down", problem
 
     def _unplug(self, why: str) -> None:
         ports, self._ports = self._ports, []
@@ -224,3 +253,10 @@ class PatchCable(Fixture):
 
 def _itself(end: End) -> End:
     return end
+
+
+def _leads_to(network: Network, port: Port) -> bool:
+    """Return whether a port is the end of a cable whose other end is on ``network``."""
+    link = port.link
+    other = link.sock.other if isinstance(link, CableLink) else None
+    return other is not None and other.delivery is network.delivery
