@@ -202,7 +202,8 @@ class Daemon:
 
     def network_at(self, path: str) -> Network | None:
         """Return the network whose path it is, as it is now or as it was created."""
-        return next((n for n in self.networks.values() if path in (n.path, n.created_as)), None)
+        there = [network for network in self.networks.values() if path in (network.path, network.created_as)]
+        return next((network for network in there if network.path == path), there[0] if there else None)
 
     def networks_changed(self, function: Callable[[], None]) -> Callable[[], None]:
         """Call ``function`` whenever a network has come or gone; return what stops that."""
