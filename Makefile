@@ -1,5 +1,5 @@
 # Everything happens in a virtual environment of the checkout's own; a fresh machine needs only Python and make.
-#   make demo [FILE=…] · make test [ARGS=…] · make bench [ARGS=…] · make lint · make clean
+#   make demo [FILE=…] · make test [ARGS=…] · make bench [ARGS=…] · make interop · make lint · make clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 FILE ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench interop clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.made-test
@@ -22,6 +22,9 @@ lint: $(VENV)/.made-test
 
 bench: $(VENV)/.made-bench
 	$(BIN)/python benchmarks/run.py --markdown docs/benchmarks.md --plot docs/benchmarks-hub.svg $(ARGS)
+
+interop: $(VENV)/.made-test
+	IPN_INTEROP_WRITE=1 IPN_REQUIRE_ALL=1 $(BIN)/python -m pytest -q tests/interop --ignore tests/interop/test_document.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

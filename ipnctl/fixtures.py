@@ -35,7 +35,8 @@ HINTS: Final[Mapping[int, str]] = {
 def gateway_options(function: F) -> F:
     """Add ``--vde``, ``--dgram`` and ``--seqpacket``, each of which may be given again, passed on by their names."""
     for kind, (metavar, help) in reversed(GATEWAYS.items()):
-        option = click.option(f"--{kind}", kind, metavar=metavar, type=click.Path(), multiple=True, help=help)
+        path = click.Path(readable=False)
+        option = click.option(f"--{kind}", kind, metavar=metavar, type=path, multiple=True, help=help)
         function = option(function)
     return function
 

@@ -188,7 +188,7 @@ def resize(path: str, ports: int) -> None:
 @click.option("--ports", type=click.IntRange(1, MAX_NUMNODES), metavar="N", help="How many may be connected at once.")
 @gateway_options
 @click.option(
-    "--close", metavar="ADDR", type=click.Path(), multiple=True, shell_complete=completed("gateway"),
+    "--close", metavar="ADDR", type=click.Path(readable=False), multiple=True, shell_complete=completed("gateway"),
     help="Close the gateway at this path; who came through it leaves.",
 )
 @json_option("Print what the network is now, as JSON.")

@@ -12,15 +12,12 @@ import os
 import select
 import socket
 import stat
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 READ_SIZE: Final = 256 * 1024
 """Bytes read at once."""
-LINGER: Final = 5.0
-"""Seconds that a sink may take nothing of what is left for it once the source is at its end."""
 PIECE: Final = select.PIPE_BUF
 """Bytes that a pipe surely takes at once when poll(2) calls it writable (pipe(7))."""
 
@@ -70,7 +67,8 @@ def end_of(fd: int) -> End:
 class Way:
     """From ``source`` to ``sink``; ``turn`` makes of what was read what is written, in pieces that are kept apart.
 
-    ``ended``: the source has no more. ``deaf``: the sink takes no more; what comes is then thrown away.
+    ``ended``: the source has no more, and all of it is written. ``deaf``: the sink takes no more; what comes is then
+    thrown away.
     """
 
     def __init__(self, source: End, sink: End, turn: Callable[[bytes], Iterable[bytes]], first: bytes = b"") -> None:
@@ -79,11 +77,6 @@ class Way:
         self.ended = self.deaf = False
         self._turn = turn
         self._waiting: deque[bytes | memoryview] = deque([first] if first else [])
-
-    @property
-    def waiting(self) -> bool:
-        """Whether something read is not written yet."""
-        return bool(self._waiting)
 
     def wish(self) -> tuple[int, int]:
         """Return the descriptor that this way waits for, and what for, as poll(2) has it."""
@@ -96,11 +89,6 @@ class Way:
                 self._write()
             else:
                 self._read()
-
-    def give_up_sink(self) -> None:
-        """Throw away what is there and what comes."""
-        self.deaf = True
-        self._waiting.clear()
 
     def _read(self) -> None:
         try:
@@ -117,7 +105,8 @@ class Way:
         try:
             written = self.sink.write(piece)
         except ConnectionError:  # EPIPE, too
-            self.give_up_sink()
+            self.deaf = True
+            self._waiting.clear()
             return
         if written == len(piece):
             self._waiting.popleft()
@@ -126,28 +115,21 @@ class Way:
 
 
 def relay(*ways: Way) -> Way:
-    """Move bytes along all ``ways`` until the source of one is at its end and what it gave is written; return that way.
-
-    A sink that then takes nothing for ``LINGER`` seconds loses the rest.
-    """
-    while not any(way.ended for way in ways):
-        _wait_and_step(ways, None)
-    ended = next(way for way in ways if way.ended)
-    deadline = time.monotonic() + LINGER
-    while ended.waiting and (left := deadline - time.monotonic()) > 0:
-        if _wait_and_step((ended,), left):
-            deadline = time.monotonic() + LINGER
-    return ended
+    """Move bytes along all ``ways`` until one has ended, with all that its source gave written; return that one."""
+    while True:
+        for way in ways:
+            if way.ended:
+                return way
+        _wait_and_step(ways)
 
 
-def _wait_and_step(ways: Iterable[Way], timeout: float | None) -> bool:
-    """Wait up to ``timeout`` seconds until some of ``ways`` can go on, and let them; return whether any could."""
+def _wait_and_step(ways: Iterable[Way]) -> None:
+    """Wait until some of ``ways`` can go on, and let them."""
     poll = select.poll()
     wishes = [(way, *way.wish()) for way in ways]
     for fd in {fd for _, fd, _ in wishes}:
         poll.register(fd, sum({wish for _, wished, wish in wishes if wished == fd}))
-    ready = dict(poll.poll(None if timeout is None else timeout * 1000))
+    ready = dict(poll.poll())
     for way, fd, wish in wishes:
         if ready.get(fd, 0) & (wish | GONE):
             way.step()
-    return bool(ready)
