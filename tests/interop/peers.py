@@ -38,6 +38,7 @@ PEERS: Final[dict[str, Peer]] = {
     "vde-plug": Peer("vde_plug", "`--vde`", ("vdeplug", "libvdeplug2")),
     "vde-switch": Peer("vde_switch", "`vde_plug`, `--vde`", ("vde-switch", "vdeplug")),
     "plug": Peer("vde_switch", "`ipnctl plug`", ("vde-switch", "vdeplug")),
+    "console": Peer("unixterm", "`--vde`, its console", ("vde2",)),
     "wirefilter": Peer("wirefilter", "`--vde` of two networks", ("vde-wirefilter", "libvdeplug2")),
     "slirp4netns": Peer("slirp4netns", "`ipnctl uplink`, which runs it", ("slirp4netns",)),
     "passt": Peer("passt", "`ipnctl uplink`, which connects to it", ("passt",)),

@@ -73,6 +73,22 @@ def test_a_vde_switch_and_a_network_are_joined(networks: Networks, seen: Seen, r
     seen(recipe, "frames pass between its clients and a network's members")
 
 
+@requires("unixterm")
+def test_the_console_of_a_network_answers_unixterm(networks: Networks, seen: Seen) -> None:
+    network = networks("net")
+    with RawMember(network.path):
+        network.wait_for_ports("raw", 1)
+        terminal = network.start("console")  # its standard input stays open: at its end unixterm hears no more answers
+        assert terminal.stdin is not None
+        assert terminal.stdout is not None
+        terminal.stdin.write(b"port/print 0\nvlan/create 7\nlogout\n")
+        said = b"".join(terminal.stdout).decode()
+    assert "Port 0000" in said
+    assert said.count("1000 Success") == 2
+    assert "9999 END OF SESSION" in said
+    seen("console", "commands are answered as vde_switch answers them")
+
+
 @requires("wirefilter")
 def test_wirefilter_joins_two_networks_and_delays_frames(networks: Networks, seen: Seen) -> None:
     one, other = networks("one"), networks("other")
