@@ -19,12 +19,12 @@ from typing import Any, ClassVar, Final
 import trio
 
 from ipn.greeting import GREETING, GreetingDecoder, GreetingError
+from ipnd.attempting import AttemptingFixture, EndingLink
 from ipnd.fixture import refuse_unknown
 from ipnd.plane.hops import CableEnd, HopsLink
 from ipnd.plane.links import Link
 from ipnd.plane.vdestream import VdeStreamLink
 from ipnd.supervisor import Child
-from ipnd.uplinks.uplink import EndingLink, Uplink
 
 from .url import SshUrl, parse_ssh
 
@@ -55,7 +55,7 @@ class VdeStreamEnd(EndingLink, VdeStreamLink):
     """The stream to a command that speaks VDE's."""
 
 
-class SshCable(Uplink):
+class SshCable(AttemptingFixture):
     """A cable to the URL ``address``. ``agent``, an option: the socket of the user's ssh-agent."""
 
     group = "cable"

@@ -7,6 +7,7 @@ layout, and back, without moving a byte of its frames.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from itertools import groupby
@@ -100,9 +101,12 @@ class CableEnd(Link):
 
 
 class HopsLink(CableEnd, StreamLink):
-    """A stream whose frames carry their hops: a member that is the end of a cable."""
+    """A stream whose frames carry their hops: a member that is the end of a cable. EMSGSIZE if they may be too long."""
 
     def __init__(self, plane: Plane, sock: socket.socket, delivery: Delivery, port: Port) -> None:
+        if delivery.mtu > MAX_LENGTH:
+            text = f"frames of {delivery.mtu} bytes leave no room to count hops; {MAX_LENGTH} is the longest MTU"
+            raise OSError(errno.EMSGSIZE, text)
         super().__init__(plane, sock, delivery, port)
         self._hops: dict[int, int] = {}
         self._rest: int | None = None

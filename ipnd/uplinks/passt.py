@@ -9,19 +9,19 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from ipnd.attempting import AttemptingFixture, EndingStream, connect_as
 from ipnd.gateways.place import check_path
 from ipnd.identity import peer_of
 from ipnd.plane.links import Link
 from ipnd.supervisor import require_identity
 
-from .uplink import StreamUplink, Uplink, connect_as
 
-
-class PasstUplink(Uplink):
+class PasstUplink(AttemptingFixture):
     """A connection to the stream socket at ``address``."""
 
+    group = "uplink"
     kind = "passt"
-    LINKS: ClassVar[Mapping[str, type[Link]]] = {"passt": StreamUplink}
+    LINKS: ClassVar[Mapping[str, type[Link]]] = {"passt": EndingStream}
     _first: socket.socket | None = None
 
     @classmethod

@@ -20,12 +20,11 @@ from typing import Any, ClassVar, Final
 import trio
 
 from ipnd.access import Peer
+from ipnd.attempting import AttemptingFixture, EndingPackets, EndingStream, connect_as
 from ipnd.fixture import refuse_unknown
 from ipnd.ownership import acting_as
 from ipnd.plane.links import Link
 from ipnd.supervisor import Child, search_path
-
-from .uplink import PacketUplink, StreamUplink, Uplink, connect_as
 
 PROGRAMS: Final = ("slirp4netns", "passt")
 """Those that can be it, the better one first: slirp4netns takes many guests."""
@@ -45,14 +44,15 @@ NOISE: Final = ("Failed to send",)
 OPTIONS: Final = ("program", "cidr", "mtu", "host")
 
 
-class SlirpUplink(Uplink):
+class SlirpUplink(AttemptingFixture):
     """slirp4netns or passt; there is one such uplink for each network, and its address is ``slirp``.
 
     Options: ``program``; ``cidr``, of slirp4netns; ``mtu`` in bytes; ``host``: whether guests reach its 127.0.0.1.
     """
 
+    group = "uplink"
     kind = "slirp"
-    LINKS: ClassVar[Mapping[str, type[Link]]] = {"slirp": PacketUplink, "passt": StreamUplink}
+    LINKS: ClassVar[Mapping[str, type[Link]]] = {"slirp": EndingPackets, "passt": EndingStream}
 
     @classmethod
     def check(cls, address: str, options: Mapping[str, Any]) -> str:

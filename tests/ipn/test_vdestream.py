@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def ends(*frames: bytes) -> list[int]:
 
 def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
     points = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
-    yield from (data[start:stop] for start, stop in zip(points, points[1:], strict=False))
+    yield from (data[start:stop] for start, stop in pairwise(points))
 
 
 # -- the decoder -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 
 from ipn import admin
 from tests.ipnctl.command import AS_NOBODY, INSTALLED, SECONDS, Ipnctl, Ran
+from tests.ipnd.cables.recipes import RECIPES
 from tests.peers import requires, requires_root
 from tests.raw import RawMember
 from tests.waiting import eventually
@@ -85,6 +86,14 @@ class Plug:
 StartPlug = Callable[..., Plug]
 
 
+@pytest.fixture
+def network(ipnctl: Ipnctl) -> str:
+    """Give the path of a lossless network."""
+    path = ipnctl.path("net")
+    admin.create_network(path, lossless=True)
+    return path
+
+
 def by_pipes() -> tuple[int, int, int, int]:
     (its_in, to_it), (from_it, its_out) = os.pipe(), os.pipe()
     return to_it, from_it, its_in, its_out
@@ -139,13 +148,13 @@ def test_frames_go_both_ways_until_standard_input_ends(start: StartPlug, network
         eventually(lambda: members(network) == 1)
 
 
-def test_the_end_of_the_network_is_told_behind_its_last_frames(start: StartPlug, ipnctl: Ipnctl, network: str) -> None:
+def test_the_end_of_the_network_is_told_behind_its_last_frames(start: StartPlug, network: str) -> None:
     plug = start(network)
     with raw_member(network) as other:
         for _ in range(500):
             other.send_frame(b"z" * 1000)
         eventually(lambda: members(network, tx_frames=500))
-        ipnctl.run("net", "delete", network).ok()
+        admin.delete_network(network)
         assert plug.read(1 << 20) == short(*[b"z" * 1000] * 500)
     plug.end().failed(f"the network {network} has ended")
 
@@ -155,7 +164,7 @@ def test_an_output_that_is_not_read_holds_up_neither_the_input_nor_the_network(
     start: StartPlug, ipnctl: Ipnctl
 ) -> None:
     path = ipnctl.path("lossy")
-    ipnctl.run("net", "create", path).ok()
+    admin.create_network(path)
     plug = start(path)
     with raw_member(path) as other:
 
@@ -199,7 +208,7 @@ def test_nobody_waits_when_both_directions_are_full(start: StartPlug, network: s
 @only_pipes
 def test_what_the_stream_cannot_tell_is_left_out_and_said_once(start: StartPlug, ipnctl: Ipnctl) -> None:
     path = ipnctl.path("big")
-    ipnctl.run("net", "create", path, "--mtu", "100000", "--lossless").ok()
+    admin.create_network(path, mtu=100_000, lossless=True)
     plug = start(path)
     with raw_member(path) as other:
         for frame in (b"a" * 65536, b"b" * 65535, b"c" * 100_000, b"d"):
@@ -257,12 +266,10 @@ def test_a_terminal_gets_no_frames(ipnctl: Ipnctl, network: str) -> None:
         os.close(ours)
 
 
-def test_a_network_that_is_not_there_is_named(ipnctl: Ipnctl) -> None:
-    ipnctl.run("plug", ipnctl.path("absent")).failed(f"there is no network at {ipnctl.path('absent')}")
-
-
-def test_a_description_that_is_too_long_is_wrong_usage(ipnctl: Ipnctl, network: str) -> None:
-    assert ipnctl.run("plug", network, "--descr", "x" * 129).status == 2
+def test_a_network_that_is_not_there_and_a_description_that_is_too_long_are_told(ipnctl: Ipnctl) -> None:
+    path = ipnctl.path("absent")
+    ipnctl.run("plug", path).failed(f"there is no network at {path}")
+    assert ipnctl.run("plug", path, "--descr", "x" * 129).status == 2
 
 
 # -- the far end of a cable ------------------------------------------------------------------------------------------
@@ -293,22 +300,18 @@ def test_what_has_come_over_many_cables_goes_into_no_other(start: StartPlug, net
 
 
 @only_pipes
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        (b"", "gone before it greeted"),
-        (b"ipn-cable 9\n", "another version: 'ipn-cable 9'"),
-        (b"bash: nonsense\n" * 1000, "the last line it said is 'bash: nonsense'"),
-    ],
-)
-def test_with_hops_another_that_does_not_greet_is_refused(
-    start: StartPlug, network: str, said: bytes, words: str
-) -> None:
-    plug = start(network, "--hops")
-    plug.write(said)
-    os.close(plug.stdin)
-    plug.stdin = -1
-    plug.end().failed(words)
+def test_with_hops_another_that_does_not_greet_is_refused(start: StartPlug, network: str) -> None:
+    refused = {
+        b"": "gone before it greeted",
+        b"ipn-cable 9\n": "another version: 'ipn-cable 9'",
+        b"bash: nonsense\n" * 1000: "the last line it said is 'bash: nonsense'",
+    }
+    for said, words in refused.items():
+        plug = start(network, "--hops")
+        plug.write(said)
+        os.close(plug.stdin)
+        plug.stdin = -1
+        plug.end().failed(words)
 
 
 # -- the programs of VDE ---------------------------------------------------------------------------------------------
@@ -337,6 +340,20 @@ def processes() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 @pytest.fixture
+def follow(
+    ipnctl: Ipnctl, processes: Callable[..., subprocess.Popen[bytes]]
+) -> Callable[..., subprocess.Popen[bytes]]:
+    """Give what starts the one program of a recipe of docs/cables.md, with the variables that it names."""
+    path = os.pathsep.join((str(INSTALLED.parent), os.environ["PATH"]))
+
+    def begin(recipe: str, **variables: str) -> subprocess.Popen[bytes]:
+        environment = {**ipnctl.daemon.env, "PATH": path, **variables}
+        return processes("sh", "-euc", f"exec {RECIPES[recipe]}", env=environment, stdin=subprocess.DEVNULL)
+
+    return begin
+
+
+@pytest.fixture
 def switch(ipnctl: Ipnctl, processes: Callable[..., subprocess.Popen[bytes]]) -> str:
     """Give the directory of a running vde_switch that floods."""
     directory = ipnctl.path("vde.ctl")
@@ -359,15 +376,14 @@ def sent_one_by_one(one: RawMember, other: RawMember, frames: Iterable[bytes]) -
 
 
 @requires("vde_switch", "vde_plug", "dpipe")
-@pytest.mark.parametrize("joined", [("dpipe", "vde_plug", "{}", "="), ("vde_plug", "{}", "=")], ids=["dpipe", "alone"])
-def test_dpipe_joins_a_network_to_a_vde_switch(
-    ipnctl: Ipnctl, switch: str, processes: Callable[..., subprocess.Popen[bytes]], joined: tuple[str, ...]
+@pytest.mark.parametrize("recipe", ["plug", "plug-alone"])
+def test_two_networks_meet_on_a_vde_switch(
+    ipnctl: Ipnctl, switch: str, follow: Callable[..., subprocess.Popen[bytes]], recipe: str
 ) -> None:
     paths = [ipnctl.path("one"), ipnctl.path("two")]
     for path in paths:
-        ipnctl.run("net", "create", path, "--lossless").ok()
-        command = (*(word.format(switch) for word in joined), str(INSTALLED), "plug", path)
-        processes(*command, env=ipnctl.daemon.env, stdin=subprocess.DEVNULL)
+        admin.create_network(path, lossless=True)
+        follow(recipe, NET=path, SWITCH=switch)
         eventually(lambda path=path: members(path) == 1, SECONDS)
     with raw_member(paths[0]) as one, raw_member(paths[1]) as two:
         hello(one, two)
@@ -411,13 +427,12 @@ def hello(one: RawMember, other: RawMember) -> None:
 
 @requires("dpipe")
 def test_dpipe_joins_two_networks_without_loss(
-    ipnctl: Ipnctl, processes: Callable[..., subprocess.Popen[bytes]]
+    ipnctl: Ipnctl, follow: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     paths = [ipnctl.path("one"), ipnctl.path("two")]
     for path in paths:
-        ipnctl.run("net", "create", path, "--lossless").ok()
-    command = ("dpipe", str(INSTALLED), "plug", paths[0], "=", str(INSTALLED), "plug", paths[1])
-    dpipe = processes(*command, env=ipnctl.daemon.env, stdin=subprocess.DEVNULL)
+        admin.create_network(path, lossless=True)
+    dpipe = follow("plug-plug", NET=paths[0], FAR=paths[1])
     for path in paths:
         eventually(lambda path=path: members(path) == 1, SECONDS)
     frames = varied(3000)
@@ -427,6 +442,6 @@ def test_dpipe_joins_two_networks_without_loss(
             writer.start()
             assert [receiver.recv_frame() for _ in frames] == frames
             writer.join()
-    ipnctl.run("net", "delete", paths[0]).ok()
+    admin.delete_network(paths[0])
     eventually(lambda: members(paths[1]) == 0, SECONDS)
     dpipe.wait(SECONDS)

@@ -23,6 +23,7 @@ from ipn import admin
 from ipnd.cables.ssh import ssh_command
 from ipnd.cables.url import SshUrl
 from tests.ipnctl.command import AS_NOBODY, INSTALLED, Ipnctl
+from tests.ipnd.cables.recipes import RECIPES, run_recipe
 from tests.peers import requires, requires_root
 from tests.raw import RawMember
 from tests.running import RunningDaemon
@@ -281,15 +282,16 @@ def test_a_far_end_that_reads_nothing_holds_up_nobody_on_a_lossy_network(instead
 
 
 @requires("vde_switch", "vde_plug")
-def test_two_networks_meet_on_a_vde_switch(nets: tuple[str, str], ipnd: RunningDaemon) -> None:
-    directory = ipnd.path("vde.ctl")
+def test_two_networks_meet_on_a_vde_switch(instead: str, ipnd: RunningDaemon) -> None:
+    nets, directory = (ipnd.path("one"), ipnd.path("two")), ipnd.path("vde.ctl")
     switch = subprocess.Popen(
         ["vde_switch", "-hub", "-s", directory], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     try:
         eventually(lambda: os.path.exists(f"{directory}/ctl"), SECONDS)
         for path in nets:
-            admin.add_fixture(path, "ssh", by(f"vde_plug {directory}"))
+            admin.create_network(path)
+            run_recipe(RECIPES["ssh-vde"], ipnd, NET=path, THERE="there", SWITCH=directory)
             wait_until_up(path)
         with raw_member(nets[0]) as one, raw_member(nets[1]) as other:
             for sender, receiver in ((one, other), (other, one)):
@@ -360,12 +362,11 @@ def test_through_a_real_sshd_frames_cross_and_refusals_are_told(sshd: int, ipnd:
     near, far = ipnd.path("near"), ipnd.path("the far 'net'")
     for path in (near, far):
         admin.create_network(path, lossless=True)
-    url = f"ssh://127.0.0.1:{sshd}{quote(far)}"
-    Ipnctl(ipnd).run("cable", "add", near, url).ok()
+    run_recipe(RECIPES["ssh"], ipnd, NET=near, THERE=f"127.0.0.1:{sshd}", FAR=quote(far))
     wait_until_up(near)
     with raw_member(near) as one, raw_member(far) as other:
         check_all_cross(one, other, frames_of(3000, 1514))
-    Ipnctl(ipnd).run("cable", "remove", near, url).ok()
+    Ipnctl(ipnd).run("cable", "remove", near, f"ssh://127.0.0.1:{sshd}{quote(far)}").ok()
     eventually(lambda: not ports(far, "hops"), SECONDS)
     absent = ipnd.path("absent")
     admin.add_fixture(near, "ssh", f"ssh://127.0.0.1:{sshd}{absent}")

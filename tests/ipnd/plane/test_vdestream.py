@@ -29,14 +29,14 @@ sock.recv(1)
 
 
 class Far:
-    """The other end of the cable: ``sock`` is standard input and output of what should be ssh."""
+    """The other end of the cable: ``sock`` is standard input and output of what should be ssh. Says ``first``."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, first: bytes = GREETING) -> None:
         self._process, _ = listener.accept()
         _, fds, _, _ = socket.recv_fds(self._process, 1, 1)
         self.sock = socket.socket(fileno=fds[0])
         self.sock.settimeout(5)
-        self.sock.sendall(GREETING)
+        self.sock.sendall(first)
 
     def exactly(self, size: int) -> bytes:
         data = b""
@@ -99,6 +99,17 @@ def test_what_comes_in_pieces_comes_whole_and_what_is_too_long_is_skipped(
         assert (port["rx_frames"], port["oversize"]) == (3, 2)
         far.close()
         eventually(lambda: len(admin.show_network(path)["ports"]) == 1)
+
+
+def test_what_comes_with_the_greeting_is_not_lost(listener: socket.socket, ipnd: RunningDaemon) -> None:
+    path = ipnd.path("net")
+    admin.create_network(path)
+    with RawMember(path) as member:
+        eventually(lambda: len(admin.show_network(path)["ports"]) == 1)
+        admin.add_fixture(path, "ssh", "ssh://far?plug=x")
+        far = Far(listener, b"Welcome!\n" + GREETING + short(b"one", b"two"))
+        assert [member.recv_frame(), member.recv_frame()] == [b"one", b"two"]
+        far.close()
 
 
 def test_many_frames_of_one_byte_fit(listener: socket.socket, ipnd: RunningDaemon) -> None:

@@ -1,6 +1,6 @@
-"""What uplinks share: one member that is there while the other end is, made again and again when that has gone.
+"""What uplinks and cables over ssh share: one member, there while the other end is, and tried for again.
 
-All is done as the user who added the uplink: it may connect to what that user may connect to, no more.
+All is done as the user who added it: it may connect to what that user may connect to, no more.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from ipn.abi import IPN_DESCRLEN
 from ipn.rendezvous import short_address
-from ipnd.access import Peer
-from ipnd.fixture import Fixture, Host
-from ipnd.ownership import acting_as
-from ipnd.plane.links import SocketLink
-from ipnd.plane.packet import PacketLink
-from ipnd.plane.stream import StreamLink
-from ipnd.supervisor import keep_trying, require_identity
+
+from .access import Peer
+from .fixture import Fixture, Host
+from .ownership import acting_as
+from .plane.links import SocketLink
+from .plane.packet import PacketLink
+from .plane.stream import StreamLink
+from .supervisor import keep_trying, require_identity
 
 if TYPE_CHECKING:
-    from ipnd.network import Network
-    from ipnd.plane.port import Port
+    from .network import Network
+    from .plane.port import Port
 
 WHY: Final = {
     errno.ENOENT: "there is no socket at {path}",
@@ -50,18 +52,16 @@ class EndingLink(SocketLink):
         self.ended.set()
 
 
-class StreamUplink(EndingLink, StreamLink):
-    """A stream with 4-byte lengths to an uplink."""
+class EndingStream(EndingLink, StreamLink):
+    """A stream with 4-byte lengths."""
 
 
-class PacketUplink(EndingLink, PacketLink):
-    """A SEQPACKET connection to an uplink."""
+class EndingPackets(EndingLink, PacketLink):
+    """A SEQPACKET connection."""
 
 
-class Uplink(Fixture):
-    """An uplink: a kind says in ``attempt`` how it is had."""
-
-    group = "uplink"
+class AttemptingFixture(Fixture):
+    """What is there only sometimes: a kind says in ``attempt`` how it is had."""
 
     def __init__(self, host: Host, network: Network, peer: Peer, address: str, options: Mapping[str, Any]) -> None:
         super().__init__(host, network, peer, address, options)
@@ -75,7 +75,7 @@ class Uplink(Fixture):
         self._scope = self.host.spawn(self._keep)
 
     async def _keep(self) -> None:
-        what = f"{self.network.path}: the uplink {self.address}"
+        what = f"{self.network.path}: the {self.group} {self.address}"
         await keep_trying(what, self.attempt, self._on_state)
 
     def _on_state(self, state: str, problem: str) -> None:
@@ -89,7 +89,8 @@ class Uplink(Fixture):
         """Make ``sock`` (taken) a member until it leaves, and return why. ``pid``: the process behind it."""
         try:
             peer = attrs.evolve(self.peer, pid=pid, command=command)
-            port = self.network.join(kind, peer, lambda: sock, description=f"uplink {self.address}")
+            description = f"{self.group} {self.address}"[:IPN_DESCRLEN]
+            port = self.network.join(kind, peer, lambda: sock, description=description)
         except BaseException:
             sock.close()
             raise
@@ -111,7 +112,7 @@ class Uplink(Fixture):
         if self._scope is not None:
             self._scope.cancel()
             self._scope = None
-        self.leave("the uplink is removed")
+        self.leave(f"the {self.group} is removed")
 
 
 def connect_as(peer: Peer, kind: socket.SocketKind, path: str) -> socket.socket:
