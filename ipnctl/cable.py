@@ -49,7 +49,7 @@ def add(path: str, to: str, as_json: bool) -> None:
     restarts. Needs x on PATH, and r or w on TO.
     """
     options = {"agent": os.environ.get(AGENT)} if _kind(to) == "ssh" else {}
-    with explained(fixtures.HINTS):
+    with explained(fixtures.ADDING):
         made = admin.add_fixture(path, _kind(to), _address(to), **options)
     if as_json:
         emit_json(made)

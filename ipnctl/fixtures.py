@@ -30,6 +30,8 @@ HINTS: Final[Mapping[int, str]] = {
     errno.EPERM: "its owner gives x (manage) with chmod, chgrp or setfacl on it",
 }
 """What to do when a fixture cannot be added or removed, where the daemon does not say it itself."""
+ADDING: Final = {**HINTS, errno.ENOENT: ""}
+"""The same where it cannot be the fixture that is not there."""
 
 
 def gateway_options(function: F) -> F:

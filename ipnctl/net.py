@@ -27,7 +27,7 @@ from ipn.abi import (
 from . import tables
 from .arguments import json_option, network_argument, parse_group, parse_mode
 from .errors import Failure, explained
-from .fixtures import HINTS, chosen, completed, gateway_options, listed
+from .fixtures import ADDING, HINTS, chosen, completed, gateway_options, listed
 from .output import emit, emit_json
 
 ANY: Final = policy_name(IPN_ANY)
@@ -37,7 +37,7 @@ CREATING: Final = {
     errno.ENOENT: "make its directory first",
     errno.EACCES: "choose a directory that you may write to",
     errno.EPERM: "choose a group that you are in, or ask root",
-    errno.EEXIST: "choose another path, or end that one with: ipnctl net delete",
+    errno.EEXIST: "choose another path, or remove that (a network with: ipnctl net delete)",
     errno.ECONNREFUSED: "choose another path, or see to it that ipnd runs",
 }
 """What to do when creating fails."""
@@ -208,6 +208,7 @@ def set_(
     with explained(HINTS):
         for address in close:
             admin.remove_gateway(path, _kind_of(path, address), address)
+    with explained(ADDING):
         for kind, address in gateways:
             admin.add_gateway(path, kind, address)
     if as_json:

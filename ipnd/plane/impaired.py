@@ -31,7 +31,7 @@ RETRY_NS: Final = 1_000_000
 """Nanoseconds after which frames that were due, but not taken, are offered again."""
 BATCH: Final = 256 * 1024
 """Bytes given on in one go, as many as are read in one go."""
-MAX_RETRY_NS: Final = 64_000_000
+MAX_RETRY_NS: Final = 16_000_000
 """The same for who takes nothing for long: each time it is twice as long, up to this."""
 
 Give = Callable[[memoryview, Ends], int]
@@ -91,11 +91,13 @@ class Detour:
         while self._open and (frames := self._left or self.shaper.due(now, BATCH)):
             taken = self._offer(frames)
             self._left = frames[taken:] if self._open else []
+            if taken:
+                self._patience = RETRY_NS
             if self._left:
-                self._patience = RETRY_NS if taken else min(2 * self._patience, MAX_RETRY_NS)
-                self._retry_at = now + self._patience
+                if taken or now >= self._retry_at:  # not for each run that comes while it waits
+                    self._retry_at = now + self._patience
+                    self._patience = min(2 * self._patience, MAX_RETRY_NS)
                 return
-            self._patience = RETRY_NS
 
     def _offer(self, frames: list[Held]) -> int:
         """Give frames on, those of the same depth as one run; return how many were taken."""

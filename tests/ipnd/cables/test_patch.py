@@ -18,6 +18,7 @@ from ipn import admin
 from ipn.channel import ControlChannel
 from ipn.rendezvous import open_network
 from tests.cables import cable_port, comes_up, fixtures_of, goes_down, networks, read, the_cable
+from tests.ipnd.cables.recipes import RECIPES, run_recipe
 from tests.peers import NOBODY, as_user, requires, requires_root
 from tests.running import RunningDaemon
 from tests.waiting import eventually
@@ -56,6 +57,14 @@ def test_frames_cross_both_ways_and_do_not_come_back(ipnd: RunningDaemon) -> Non
         assert here.recv() == b"to here", "and not its own message before it"
     assert (cable_port(a)["rx_frames"], cable_port(a)["tx_frames"]) == (1, 1)
     assert (cable_port(b)["rx_frames"], cable_port(b)["tx_frames"]) == (1, 1)
+
+
+def test_a_cable_is_laid_as_the_document_says(ipnd: RunningDaemon) -> None:
+    a, b = networks(ipnd, "a", "b")
+    run_recipe(RECIPES["patch"], ipnd, NET=a, OTHER=b)
+    with ipn.connect(a, timeout=5) as here, ipn.connect(b, timeout=5) as there:
+        here.send(b"to there")
+        assert there.recv() == b"to there"
 
 
 @pytest.mark.parametrize("lossless", [False, True], ids=["lossy", "lossless"])
@@ -153,6 +162,24 @@ def test_a_slow_reader_holds_up_the_sender_behind_two_cables_and_nothing_is_lost
         assert read(reader, len(messages)) == messages
         sending.join(10)
     assert [dropped(path) for path in (a, b, c)] == [0, 0, 0]
+
+
+def test_many_short_batches_that_had_to_wait_in_the_cable_all_arrive(ipnd: RunningDaemon) -> None:
+    a, b = networks(ipnd, "a", "b", lossless=True, mtu=30_000)
+    lay(a, b)
+    sent: list[bytes] = []
+    with ipn.connect(a, timeout=10) as sender, ipn.connect(b, timeout=10) as reader:
+
+        def send(message: bytes) -> None:
+            sender.send(message)
+            sent.append(message)
+            eventually(lambda: cable_port(a)["tx_frames"] == len(sent))
+
+        while admin.show_network(b)["pending"] < 8:
+            send(bytes(1500) * 20)
+        for number in range(200):
+            send(b"%08d" % number)
+        assert read(reader, len(sent)) == sent
 
 
 def test_traffic_both_ways_between_full_lossless_networks_goes_on(ipnd: RunningDaemon) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -163,6 +164,15 @@ def test_a_frame_larger_than_one_read_keeps_its_hops(ipnd: RunningDaemon) -> Non
     with ipn.bind(path, mtu=2_000_000, pool=100), far_end(path) as left, far_end(path) as right:
         threading.Thread(target=left.send, args=((4, large), (2, b"small"), (6, large))).start()
         assert [right.recv() for _ in range(3)] == [(5, large), (3, b"small"), (7, large)]
+
+
+def test_a_network_whose_longest_frames_leave_no_room_for_the_hops_is_refused(ipnd: RunningDaemon) -> None:
+    path = ipnd.path("net")
+    with ipn.bind(path, mtu=1 << 24) as net, contextlib.closing(open_network(path)) as channel:
+        with pytest.raises(OSError, match="16777216") as refused:
+            channel.request("connect", data="hops")
+        assert refused.value.errno == errno.EMSGSIZE
+        assert net.show()["members"] == 0
 
 
 def test_frames_that_had_to_wait_in_a_lossless_network_still_have_their_hops(ipnd: RunningDaemon) -> None:
