@@ -129,13 +129,13 @@ def watch_links() -> socket.socket:
 
 def link_changes(data: bytes) -> Iterator[LinkChange]:
     """Give the changes in ``data``, what one ``recv`` of a watch brought. Anything else in it is passed over."""
-    for kind, _, body in _messages(data):
+    for kind, _, body in messages(data):
         if kind not in (RTM_NEWLINK, RTM_DELLINK) or len(body) < LINK_INFO.size:
             continue
         family, _, index, flags, _ = LINK_INFO.unpack_from(body)
         if family != socket.AF_UNSPEC:
             continue  # a bridge's word on one of its ports: "deleted" there means that the port left the bridge
-        known = dict(_attributes(body[LINK_INFO.size :]))
+        known = dict(attributes(body[LINK_INFO.size :]))
         name = os.fsdecode(known.get(IFLA_IFNAME, b"").split(b"\0")[0])
         mtu = int.from_bytes(known.get(IFLA_MTU, b"")[:4], sys.byteorder)
         yield LinkChange(index, name, flags, mtu, format_mac(known.get(IFLA_ADDRESS, b"")), kind == RTM_DELLINK)
@@ -216,7 +216,7 @@ def _tell(kind: int, body: bytes, failure: str) -> None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_NETLINK, option, 1)
         sock.sendto(HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body, (0, 0))
-        for answer, reply_flags, rest in _messages(sock.recv(65536)):
+        for answer, reply_flags, rest in messages(sock.recv(65536)):
             if answer == NLMSG_ERROR and len(rest) >= 4:
                 _raise_refusal(rest, reply_flags, failure)
 
@@ -226,12 +226,12 @@ def _raise_refusal(body: bytes, flags: int, failure: str) -> None:
     number = -struct.unpack_from("=i", body)[0]
     if number == 0:
         return
-    said = dict(_attributes(body[4 + HEADER.size :])) if flags & NLM_F_ACK_TLVS else {}
+    said = dict(attributes(body[4 + HEADER.size :])) if flags & NLM_F_ACK_TLVS else {}
     words = said.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace").rstrip(".")
     raise OSError(number, f"{failure}: {words or os.strerror(number)}")
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Give type, flags and body of each whole netlink message in ``data``."""
     offset = 0
     while offset + HEADER.size <= len(data):
@@ -242,7 +242,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         offset += _aligned(length)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Give type and value of each whole attribute in ``data``."""
     offset = 0
     while offset + ATTRIBUTE.size <= len(data):

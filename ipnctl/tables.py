@@ -154,11 +154,17 @@ def fixture_list(fixtures: Sequence[Entry]) -> str:
 
 
 def network(entry: Entry) -> str:
-    """Return a network: its options, what is fixed to it, who holds up its senders, and the table of its ports."""
+    """Return a network: its options, who holds up its senders, whose line is impaired, its fixtures and its ports."""
     ports: Sequence[Entry] = entry.get("ports", ())
     lines = [summary(entry), ""]
     if (blocker := worst_blocker(ports)) is not None:
         lines.append(f"held up most by port {blocker.get('port')}: {member(blocker)}, {blocker.get('blocked_ms')} ms\n")
+    if worse := [
+        f"port {port.get('port')} is impaired, {way}: {line(how)}"
+        for port in ports
+        for way, how in port.get("impairment", {}).items()
+    ]:
+        lines.append("\n".join(worse) + "\n")
     if fixed := entry.get("fixtures"):
         lines.append(fixture_list(fixed) + "\n")
     lines.append(render(PORTS, ports) if ports else "nobody is on it")

@@ -2,6 +2,7 @@
 
 The client says where its socket is, so that the daemon must not be led elsewhere: the file is opened once, seen to be
 a socket of that very user, and connected to through the descriptor. Symbolic links are not followed.
+An abstract address has no file; whose the socket is that was connected to is asked of the kernel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final
 
 from ipnd.access import Peer
 from ipnd.ownership import acting_as
+
+from .unixdiag import owner_of_peer
 
 log = logging.getLogger("ipnd.gateways")
 
@@ -63,8 +66,8 @@ def connect_datagrams(sock: socket.socket, path: bytes, peer: Peer) -> None:
     """Connect a datagram socket to the one that ``peer`` has bound at ``path`` (abstract when it begins with NUL).
 
     One of our own user's that forbids us to write is opened for it, with a line in the log. Errors: those of ``pin``;
-    EACCES when we may not write; ECONNREFUSED when nobody has it any more; EPROTOTYPE when it takes no datagrams;
-    EPERM when it only takes those of another.
+    EACCES when we may not write, or when it is at an abstract address and not that user's; ECONNREFUSED when nobody
+    has it any more; EPROTOTYPE when it takes no datagrams; EPERM when it only takes those of another.
     """
     fd = -1 if path.startswith(b"\0") else pin(path, peer)
     try:
@@ -77,6 +80,18 @@ def connect_datagrams(sock: socket.socket, path: bytes, peer: Peer) -> None:
     finally:
         if fd >= 0:
             os.close(fd)
+    if fd < 0:
+        _require_owner(sock, path, peer)
+
+
+def _require_owner(sock: socket.socket, path: bytes, peer: Peer) -> None:
+    """EACCES when ``sock`` has been connected to somebody else's socket: anybody can name an abstract address."""
+    if peer.uid in (0, os.geteuid()):
+        return  # who could write to it as well
+    owner = owner_of_peer(sock)
+    if owner != peer.uid:
+        whose = "cannot be seen whose it is" if owner is None else f"belongs to user {owner}"
+        raise PermissionError(errno.EACCES, f"its data socket {shown(path)} {whose}")
 
 
 def _connect(sock: socket.socket, path: bytes, fd: int, peer: Peer) -> None:

@@ -321,6 +321,12 @@ class SocketLink(Link):
         """Let the kernel refuse what the member sends from now on; what it sent before is still read."""
         self.sock.shutdown(socket.SHUT_RD)
 
+    def drain(self) -> None:
+        """Read what is left behind; the kernel refuses what comes now, or whoever goes on sending is read for ever."""
+        with contextlib.suppress(OSError):
+            self.stop_reading()
+        super().drain()
+
 
 class Joint:
     """The endpoint of a link that has no descriptor of its own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import select
-import socket
 from bisect import bisect_right
 from typing import ClassVar, Final
 
@@ -79,7 +78,8 @@ class MessageWriting(Link):
         """Write the messages of a piece of the queue from that of index ``first`` on."""
         start = piece.offset
         for end in piece.ends[first:]:
-            self._send(view[start + PREFIX : end])
+            if not self._send(view[start + PREFIX : end]):
+                self.sent(-1, start - end)  # it is counted when the piece is done
             start = piece.offset = end
 
 
@@ -123,15 +123,10 @@ class MessageLink(MessageWriting, SocketLink):
                 if error.errno not in self.LOST:
                     raise
                 self.port.dropped += 1
+                self.sent(-1, piece.offset - ends[first])
                 first += 1
             piece.offset = ends[first - 1]
         super().write_piece(piece, view, first)
-
-    def drain(self) -> None:
-        """Read what is left behind; the kernel refuses what comes now, or whoever goes on sending is read for ever."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RD)
-        super().drain()
 
 
 class PacketLink(MessageLink):

@@ -21,6 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ipn
+from ipn import admin
+from ipn.abi import IPN_ANY
+from ipn.rendezvous import open_network
 from tests.raw import RawMember
 from tests.running import RunningDaemon
 from tests.waiting import eventually
@@ -391,3 +394,38 @@ def test_a_flood_that_never_reads_keeps_memory_bounded(ipnd: RunningDaemon) -> N
         assert ipnd.rss_kib() - before < 40 * 1024
         for flood in floods:
             flood.sock.close()
+
+
+def test_a_data_socket_that_floods_on_without_its_control_connection_is_refused_by_the_kernel(
+    ipnd: RunningDaemon,
+) -> None:
+    """What came before is still delivered; without an end to that the daemon could be kept at it for ever."""
+    path = ipnd.path("net")
+    admin.create_network(path, lossless=True)
+    channel = open_network(path)
+    _, (fd,) = channel.request("connect", policy=IPN_ANY, descr="", data="stream")
+    frame = struct.pack(">I", 1000) + bytes(1000)
+    with socket.socket(fileno=fd) as data, RawMember(path) as slow:
+        eventually(lambda: admin.show_network(path)["members"] == 2)
+        data.setblocking(False)
+        sent = 0
+        while not admin.show_network(path)["ports"][1]["queued"]:
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(100):
+                    sent += data.send(frame * 20)
+        channel.close()
+        eventually(lambda: refused(data, frame))
+        for _ in range(sent // len(frame)):
+            assert slow.recv_frame() == bytes(1000)
+        eventually(lambda: admin.show_network(path)["members"] == 1)
+
+
+def refused(sock: socket.socket, data: bytes) -> bool:
+    """Tell whether the kernel says that nobody takes what is sent."""
+    try:
+        sock.send(data)
+    except BlockingIOError:
+        return False
+    except BrokenPipeError:
+        return True
+    return False

@@ -10,12 +10,15 @@ import contextlib
 import itertools
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Final, Self
 
+from tests.running import RunningDaemon
 from tests.waiting import eventually
 
 TIMEOUT: Final = 5.0
@@ -207,6 +210,28 @@ def frame(number: int, size: int = 60) -> bytes:
 def number_of(data: bytes) -> int:
     """Return the number of a frame of ``frame``."""
     return int(struct.unpack_from(">I", data, 14)[0])
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Have a process do nothing for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def resting_fds(daemon: RunningDaemon) -> int:
+    """Return how many descriptors a daemon has open once it has dealt with the connections that were closed last."""
+    seen: list[int] = []
+
+    def the_same_for_long() -> bool:
+        seen.append(daemon.fds())
+        return len(seen) >= 20 and len(set(seen[-20:])) == 1
+
+    eventually(the_same_for_long)
+    return seen[-1]
 
 
 def data_sockets(directory: str) -> set[str]:

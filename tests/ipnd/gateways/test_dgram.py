@@ -8,8 +8,9 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from tests.raw import RawMember
 from tests.running import RunningDaemon
 from tests.waiting import eventually
 
-from .clients import DatagramClient, frame, number_of
+from .clients import DatagramClient, frame, number_of, resting_fds, stopped
 
 LOOKING_OFTEN: Final = """
 import sys
@@ -178,15 +179,18 @@ def test_a_hello_and_an_empty_datagram_are_no_frames_and_oversize_ones_are_count
 
 
 def test_frames_of_several_clients_in_one_go_keep_their_order(ipnd: RunningDaemon, path: str, gate: str) -> None:
+    received: list[bytes] = []
     with RawMember(path) as raw:
         wait_for_members(path, 1)
         with joined(ipnd, "one") as one, joined(ipnd, "two") as two:
-            for number in range(0, 600, 3):
-                one.send_frame(frame(number))
-                two.send_frame(frame(number + 1, 700))
-                two.send_frame(frame(number + 2, 701))
-            received = [raw.recv_frame() or b"" for _ in range(600)]
-    assert [number_of(data) for data in received] == list(range(600))
+            for number in range(0, 300, 3):
+                with stopped(ipnd.process.pid):  # so that it reads several at once
+                    one.send_frame(frame(number))
+                    two.send_frame(frame(number + 1, 700))
+                    two.send_frame(frame(number + 2, 701))
+                received += [raw.recv_frame() or b"" for _ in range(3)]
+            assert [port["rx_frames"] for port in ports(path)] == [0, 100, 200]
+    assert [number_of(data) for data in received] == list(range(300))
     assert [len(data) for data in received[:3]] == [60, 700, 701]
 
 
@@ -285,22 +289,37 @@ def test_who_is_gone_while_it_had_to_wait_leaves_the_others_free(looking_often: 
 
 
 def test_a_daemon_without_descriptors_goes_on_and_keeps_its_members(looking_often: RunningDaemon) -> None:
-    path = network_on(looking_often)
-    pid = looking_often.process.pid
+    path, gate = network_on(looking_often), looking_often.path("gate")
+    with RawMember(path) as raw:
+        wait_for_members(path, 1)
+        with joined(looking_often, "one") as one, DatagramClient(gate, looking_often.path("other")) as other:
+            before = resting_fds(looking_often)
+            for spare in (0, 1):
+                with spare_descriptors(looking_often, spare):
+                    enough = time.monotonic() + 0.1  # it looks every 20 ms
+                    number = 0
+                    while time.monotonic() < enough:
+                        other.send_frame(frame(999))
+                        one.send_frame(frame(number))
+                        assert raw.recv_frame() == frame(number)
+                        number += 1
+            assert [port["kind"] for port in ports(path)] == ["raw", "dgram"]
+            eventually(lambda: looking_often.fds() <= before)
+            eventually(lambda: other.send_frame(b"VFKT") or len(ports(path)) == 3)  # type: ignore[func-returns-value]
+
+
+@contextmanager
+def spare_descriptors(daemon: RunningDaemon, count: int) -> Iterator[None]:
+    """Let a daemon open only so many more files."""
+    pid = daemon.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    with RawMember(path) as raw, joined(looking_often, "one") as one:
-        wait_for_members(path, 2)
-        fds = eventually(lambda: looking_often.fds())
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
-        with DatagramClient(looking_often.path("gate"), looking_often.path("other")) as other:
-            for number in range(200):
-                other.send_frame(frame(999))
-                one.send_frame(frame(number))
-                assert raw.recv_frame() == frame(number)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-            assert len(ports(path)) == 2
-            eventually(lambda: looking_often.fds() <= fds)
-            eventually(lambda: other.send_frame(frame(7)) or len(ports(path)) == 3)  # type: ignore[func-returns-value]
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = [number for number in range(limits[0]) if number not in used][:count]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[-1] + 1 if free else 3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
 
 def test_closing_the_gateway_puts_its_clients_out_and_removes_its_socket(
@@ -318,7 +337,7 @@ def test_descriptors_are_given_back(looking_often: RunningDaemon) -> None:
     path = network_on(looking_often, ports=128)
     joined(looking_often, "warm-up").close()
     wait_for_members(path, 0)
-    before = looking_often.fds()
+    before = resting_fds(looking_often)
     with ExitStack() as clients:
         for number in range(50):
             how = {"connected": bool(number % 2)}
@@ -378,12 +397,9 @@ def test_a_socket_file_that_somebody_else_put_there_is_not_written_to(
     mine.chmod(0o777)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as roots:
         roots.bind(ipnd.path("roots"))
-        ipnd.process.send_signal(19)  # SIGSTOP: it looks when all is prepared
-        try:
+        with stopped(ipnd.process.pid):
             somebody = Somebody(gate, f"{mine}/s", frame(1))
             os.rename(ipnd.path("roots"), f"{mine}/s")
-        finally:
-            ipnd.process.send_signal(18)
         with somebody:
             ipnd.wait_for_log(f"its data socket {mine}/s belongs to user 0")
             assert ports(path) == []
