@@ -201,7 +201,10 @@ def _interface_cases() -> Iterator[Case]:
 
 # -- part "vde": issue 5 -------------------------------------------------------------------------------------------
 
-ALL_ROLES: Final = ("send", "recv", "stuck", "fill", "ping", "pong")
+VDE: Final = dict.fromkeys(("send", "recv", "stuck", "ping", "pong"), "vde")
+"""Everybody is a client of a VDE switch."""
+STUCK: Final = {"vde": "VDE client", "": "stream member", "seqpacket": "SEQPACKET client", "dgram": "datagram client"}
+"""Who may be stuck."""
 
 
 def _vde(policy: str, reference: str, size: int, flows: int, *, barred: bool = True) -> Case:
@@ -209,7 +212,7 @@ def _vde(policy: str, reference: str, size: int, flows: int, *, barred: bool = T
     hub = policy == "broadcast"
     sides = {
         reference: frames(vde_switch(*["--hub"] * hub), size, flows, flows=not hub),
-        LOSSY: frames(ipn_network(policy=policy, vde=ALL_ROLES), size, flows, flows=not hub),
+        LOSSY: frames(ipn_network(policy=policy, doors=VDE), size, flows, flows=not hub),
     }
     many = "one flow" if flows == 1 else f"{flows} {'receivers' if hub else 'flows interleaved'}"
     what = f"VDE clients, {'hub' if hub else 'switch'}, {size} bytes, {many}"
@@ -223,13 +226,25 @@ def _vde(policy: str, reference: str, size: int, flows: int, *, barred: bool = T
     return Case(name, "frames", f"{size} bytes, {many}{', hub' if hub else ''}", sides, bars if barred else ())
 
 
-def _mixed(name: str, title: str, vde: tuple[str, ...]) -> Case:
+def _mixed(name: str, title: str, role: str) -> Case:
     sides = {
         SWITCH: frames(vde_switch(), 1500, 1, flows=True),
-        LOSSY: frames(ipn_network(policy="vdeswitch", vde=vde), 1500, 1, flows=True),
+        LOSSY: frames(ipn_network(policy="vdeswitch", doors={role: "vde"}), 1500, 1, flows=True),
     }
     bar = Bar(f"{title}: reordered", LOSSY, "reordered", at_most=0, unit="frames")
     return Case(name, "frames", title, sides, (bar,))
+
+
+def _stuck_beside_vde() -> Case:
+    sides = {"4 VDE clients": frames(ipn_network(doors=VDE), 1500, 4)}
+    bars = []
+    for kind, who in STUCK.items():
+        doors = {**VDE, "stuck": kind}
+        side = f"and a stuck {who}"
+        sides[side] = frames(ipn_network(doors=doors), 1500, 4, stuck=1)
+        what = f"one {who} more that never reads: the others' rate"
+        bars.append(Bar(what, side, "rate", "ratio", at_least=0.95, unit="× without it"))
+    return Case("vde-stuck", "stuck", "ipn", sides, tuple(bars))
 
 
 def _vde_cases() -> Iterator[Case]:
@@ -238,16 +253,13 @@ def _vde_cases() -> Iterator[Case]:
     yield _vde("vdeswitch", SWITCH, 1500, 4)
     yield _vde("broadcast", HUB, 1500, 1)
     yield _vde("broadcast", HUB, 1500, 4, barred=False)
-    yield _mixed("mixed-vde-stream", "1500 bytes, VDE client to stream member", ("send",))
-    yield _mixed("mixed-stream-vde", "1500 bytes, stream member to VDE client", ("recv",))
-    network = ipn_network(vde=ALL_ROLES)
-    what = "one VDE client more that never reads: the others' rate"
-    bar = Bar(what, "and a stuck one", "rate", "ratio", at_least=0.95, unit="× without it")
-    yield _stuck("vde-stuck", "ipn, VDE clients", network, (bar,))
+    yield _mixed("mixed-vde-stream", "1500 bytes, VDE client to stream member", "send")
+    yield _mixed("mixed-stream-vde", "1500 bytes, stream member to VDE client", "recv")
+    yield _stuck_beside_vde()
     for suffix, (where, cores) in PLACES.items():
         trips = {
             SWITCH: round_trips(vde_switch(), 98, cores),
-            LOSSY: round_trips(ipn_network(policy="vdeswitch", vde=ALL_ROLES), 98, cores),
+            LOSSY: round_trips(ipn_network(policy="vdeswitch", doors=VDE), 98, cores),
         }
         yield Case(f"vde-ping{suffix}", "round trip", f"98 bytes, {where}", trips)
 

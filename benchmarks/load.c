@@ -9,8 +9,8 @@
  *   load KIND ADDRESS ping SIZE COUNT | pong
  *
  * Announcing is for learning switches, and again when all have joined: vde_switch forgets its addresses whenever
- * a port is added. KIND is "stream" (ADDRESS: the network's path), "vde" (ADDRESS: the switch's directory) or, for
- * ping and pong between hosts, "udp" (ADDRESS: OWN:PEER, IPv4; the frames are what the datagrams carry).
+ * a port is added. KIND is "stream" (ADDRESS: the network's path), "vde" (ADDRESS: the switch's directory),
+ * "seqpacket" or "dgram" (ADDRESS: the socket's path) or, for ping and pong between hosts, "udp" (ADDRESS: OWN:PEER, IPv4; the frames are what the datagrams carry).
  */
 #define _GNU_SOURCE
 #include "member.h"
@@ -223,17 +223,20 @@ static void do_pong(int fd)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: load stream|vde|udp ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
+        fprintf(stderr, "usage: load stream|vde|seqpacket|dgram|udp ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
         return 2;
     }
     struct sigaction action = {.sa_handler = on_term};
     sigaction(SIGTERM, &action, NULL);
     struct sigaction telling = {.sa_handler = on_usr1};
     sigaction(SIGUSR1, &telling, NULL);
-    is_stream = !strcmp(argv[1], "stream");
-    int is_udp = !strcmp(argv[1], "udp");
-    int fd = is_stream ? join_stream(argv[2]) : is_udp ? join_udp(argv[2]) : join_vde(argv[2]);
-    const char *what = argv[3];
+    const char *kind = argv[1], *what = argv[3];
+    is_stream = !strcmp(kind, "stream");
+    int fd = is_stream ? join_stream(argv[2])
+        : !strcmp(kind, "udp") ? join_udp(argv[2])
+        : !strcmp(kind, "dgram") ? join_dgram(argv[2])
+        : !strcmp(kind, "seqpacket") ? join_unix(SOCK_SEQPACKET, argv[2])
+        : join_vde(argv[2]);
     fprintf(stderr, "joined\n");
     if (!strcmp(what, "send") && argc > 5)
         do_send(fd, atoi(argv[4]), atof(argv[5]), argc > 6 ? atoi(argv[6]) : 0);

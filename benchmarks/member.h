@@ -1,5 +1,6 @@
 /* How the benchmarks' C programs become a member: of an IPN network by a raw stream (QEMU framing: four bytes of
- * length, then the frame), or of a VDE switch (vde2 protocol 3: a request on its control socket, then datagrams).
+ * length, then the frame), by bare SEQPACKET or datagrams, or of a VDE switch (vde2 protocol 3: a request on its control
+ * socket, then datagrams).
  */
 #ifndef MEMBER_H
 #define MEMBER_H
@@ -33,11 +34,25 @@ static struct sockaddr_un address_of(const char *path)
     return sun;
 }
 
-static int join_stream(const char *path)
+static int join_unix(int type, const char *path)
 {
     struct sockaddr_un sun = address_of(path);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int fd = socket(AF_UNIX, type, 0);
     if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) die(path);
+    return fd;
+}
+
+static int join_stream(const char *path) { return join_unix(SOCK_STREAM, path); }
+
+/* As vfkit and libkrun do: bound, connected, and a first datagram that says hello. */
+static int join_dgram(const char *path)
+{
+    snprintf(own_path, sizeof own_path, "%s.%d", path, getpid());
+    struct sockaddr_un own = address_of(own_path), sun = address_of(path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0) die(own_path);
+    if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) die(path);
+    if (send(fd, "VFKT", 4, 0) < 0) die("hello");
     return fd;
 }
 

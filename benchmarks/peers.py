@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -177,16 +177,16 @@ class Switch(Protocol):
 
 @attrs.frozen
 class IpnNetwork:
-    """A network of an ipnd of its own, and the directory by which it is a VDE switch for the roles in ``vde``."""
+    """A network of an ipnd of its own. ``doors``: role of load.c → the kind of gateway by which it comes, or nothing."""
 
     address: str
     process: Process
-    vde: Collection[str] = ()
-    directory: str = ""
+    doors: Mapping[str, str] = {}
     kind: str = "stream"
 
     def door(self, role: str) -> tuple[str, str]:
-        return ("vde", self.directory) if role in self.vde else (self.kind, self.address)
+        kind = self.doors.get(role)
+        return (kind, f"{self.address}.{kind}") if kind else (self.kind, self.address)
 
     def wait_members(self, count: int) -> None:
         self.process.wait_until(
@@ -236,10 +236,10 @@ def _environment(control: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def ipn_network(*, vde: Collection[str] = (), **options: Any) -> Starter:
+def ipn_network(*, doors: Mapping[str, str] | None = None, **options: Any) -> Starter:
     """Return what starts an ipnd with one network; ``options`` are those of ``ipn.bind`` (policy, lossless, …).
 
-    ``vde``: roles of load.c that join as they join a VDE switch; the others are stream members.
+    ``doors``: roles of load.c that join by a gateway of a kind (vde, dgram, seqpacket); the others are stream members.
     """
 
     @contextlib.contextmanager
@@ -247,9 +247,9 @@ def ipn_network(*, vde: Collection[str] = (), **options: Any) -> Starter:
         with daemon(bench.scratch) as process:
             path = str(bench.scratch / f"net.{time.monotonic_ns()}")
             with ipn.bind(path, **options):
-                if vde:
-                    admin.add_gateway(path, "vde", f"{path}.ctl")
-                yield IpnNetwork(path, process, vde, f"{path}.ctl")
+                for kind in sorted({*(doors or {}).values()} - {""}):
+                    admin.add_gateway(path, kind, f"{path}.{kind}")
+                yield IpnNetwork(path, process, doors or {})
 
     return start
 
