@@ -177,7 +177,7 @@ class Switch(Protocol):
 
 @attrs.frozen
 class IpnNetwork:
-    """A network of an ipnd of its own. ``doors``: role of load.c → the kind of gateway by which it comes, or nothing."""
+    """A network of an ipnd of its own. ``doors``: role of load.c → the kind of gateway by which it comes."""
 
     address: str
     process: Process
