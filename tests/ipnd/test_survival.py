@@ -182,7 +182,7 @@ def test_too_many_descriptors_end_the_connection_and_none_leaks(ipnd: RunningDae
             else:
                 assert client.closed()
         client.close()
-    eventually(lambda: ipnd.fds() == before)
+    eventually(lambda: ipnd.fds() <= before)
 
 
 def client_list(ipnd: RunningDaemon) -> object:
@@ -209,7 +209,7 @@ def test_create_with_the_wrong_descriptors_is_refused_and_none_leaks(ipnd: Runni
     os.close(name)
     for sock in pair:
         sock.close()
-    eventually(lambda: ipnd.fds() == before)
+    eventually(lambda: ipnd.fds() <= before)
 
 
 def test_a_client_that_asks_and_never_reads_is_closed_and_costs_nobody(
