@@ -24,6 +24,10 @@ NODE_FLAGS: Final[dict[int, str]] = {
 }
 
 
+OOB_EVENTS: Final = ("numnodes", "oob")
+"""Notifications that a program receives as out-of-band messages, and that a marker on its data socket announces."""
+
+
 def notice_bytes(notice: Message) -> bytes:
     """Return the bytes a program receives for a notice: ``struct numnode_oob``, or a policy's own message."""
     if "numreaders" in notice:

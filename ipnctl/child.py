@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from .errors import say
@@ -34,23 +34,33 @@ PR_SET_PDEATHSIG: Final = 1
 SHELL_BASE: Final = 128
 
 
-def run(command: Sequence[str]) -> int:
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def run(
+    command: Sequence[str], prepare: Callable[[], None] = _nothing, started: Callable[[], None] = _nothing
+) -> int:
     """Run ``command``, found by ``PATH``, to its end; return its exit status, 128 + n if signal n killed it.
 
     It inherits descriptors 0, 1 and 2 and no others. When it cannot be run, that is said on standard error, and the
-    status is 127 or 126. For a process with one thread, which ends soon after: the signals that are passed on stay
-    blocked, as one that came at the command's end must not change how we end.
+    status is 127 or 126. ``prepare`` is called in the child before it becomes the command (an ``OSError`` is why it
+    cannot), ``started`` in this process. For a process with one thread until then, which ends soon after: the signals
+    that are passed on stay blocked, as one that came at the command's end must not change how we end.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | {signal.SIGCHLD})
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(command, parent, before)
+        _become(command, parent, before, prepare)
+    started()
     return _wait(pid)
 
 
-def _become(command: Sequence[str], parent: int, mask: set[int | signal.Signals]) -> NoReturn:
+def _become(
+    command: Sequence[str], parent: int, mask: set[int | signal.Signals], prepare: Callable[[], None]
+) -> NoReturn:
     """Turn the forked child into ``command``."""
     status = NOT_EXECUTABLE
     try:
@@ -62,6 +72,7 @@ def _become(command: Sequence[str], parent: int, mask: set[int | signal.Signals]
         for number in SET_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _prepared(prepare, command[0])
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         if not command[0]:
             raise FileNotFoundError  # to Python an empty name would be a bug of ours
@@ -74,6 +85,15 @@ def _become(command: Sequence[str], parent: int, mask: set[int | signal.Signals]
         if sys.stderr is not None:
             sys.stderr.flush()
         os._exit(status)
+
+
+def _prepared(prepare: Callable[[], None], name: str) -> None:
+    """Call ``prepare``; what it cannot do ends the child."""
+    try:
+        prepare()
+    except OSError as error:
+        say(f"cannot run {name}: {error.strerror}")
+        os._exit(NOT_EXECUTABLE)
 
 
 def _is_there(name: str) -> bool:

@@ -21,6 +21,7 @@ from .plug import plug
 from .policy import policy
 from .recv import recv
 from .router import router
+from .run import run
 from .send import send
 from .switch import switch
 from .uplink import uplink
@@ -34,6 +35,7 @@ COMMANDS: Final[tuple[click.Command, ...]] = (
     policy,
     switch,
     router,
+    run,
     netns,
     cable,
     uplink,

@@ -15,6 +15,7 @@ import trio
 
 from ipn.channel import close_all
 from ipn.control import MAX_FDS, MAX_REQUEST, ControlDecoder, ControlError, Message, encode_message, error_body
+from ipn.options import OOB_EVENTS
 
 from .access import Peer
 from .errors import PeerFault
@@ -32,8 +33,6 @@ LAST_NOTICES_SECONDS: Final = 1.0
 """… and so long for the notifications that wait when its network ends."""
 MAX_NOTICES: Final = 256
 """Notifications waiting for a client; more are dropped, as a lossy network drops messages."""
-OOB_EVENTS: Final = ("numnodes", "oob")
-"""Notifications that a program receives as out-of-band messages, and that a marker on its data socket announces."""
 READ_SIZE: Final = 16 * 1024
 
 

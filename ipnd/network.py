@@ -32,7 +32,7 @@ from .plane.hops import HopsLink
 from .plane.links import Endpoint, Link
 from .plane.lossless import LosslessDelivery
 from .plane.lossy import LossyDelivery
-from .plane.packet import PacketLink
+from .plane.packet import PacketLink, ProgramLink
 from .plane.plane import Plane
 from .plane.port import Port
 from .plane.stream import StreamLink
@@ -52,6 +52,7 @@ ACL_ATTRIBUTE: Final = "system.posix_acl_access"
 LINKS: Final[dict[str, type[Link]]] = {
     "stream": StreamLink,
     "packet": PacketLink,
+    "program": ProgramLink,
     "hops": HopsLink,
     "raw": StreamLink,
     **attach.LINKS,

@@ -32,11 +32,13 @@ from ipn.control import VERSION, Message
 
 from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
+from .given import meet, take_socket
 from .netdev.interface import Lifetime
 from .network import Network, Options
 from .ops import fixtures, impair, interfaces, managing
 from .ops.base import JOINED, NEW, NOT_CONNECTED, PATH_MAX, Op, State
-from .plane.links import SEND_BUFFER
+from .plane.links import SEND_BUFFER, SocketLink
+from .plane.packet import ProgramLink
 from .plane.port import Port
 
 if TYPE_CHECKING:
@@ -171,34 +173,47 @@ class Session:
             raise OSError(errno.EINVAL, f"connect: 'data' must be one of {', '.join(DATA_KINDS)}, not {kind!r}")
         description = take_text(message, "descr", IPN_DESCRLEN, "")
         handle_oob, want_oob = take_bool(message, "handle_oob"), take_bool(message, "want_oob")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, DATA_KINDS[kind])
+        ours, theirs = self._data_sockets(kind)
         try:
             port = network.join(
                 kind,
                 self.peer,
-                lambda: ours,
+                ours,
                 wanted=take_int(message, "port", -1, MAX_NUMNODES, -1),
                 receive=not take_bool(message, "shut_rd"),
                 send=not take_bool(message, "shut_wr"),
                 description=description,
             )
         except BaseException:
-            ours.close()
             theirs.close()
             raise
+        assert isinstance(port.link, SocketLink)
         with contextlib.suppress(OSError):
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if not port.writer:
-            ours.shutdown(socket.SHUT_RD)  # the kernel tells a member that sends nevertheless: EPIPE
+            port.link.stop_reading()  # the kernel tells a member that sends nevertheless: EPIPE
         port.session = self
         port.handle_oob, port.want_oob = handle_oob, want_oob
         self.port = port
         if self.state is State.UNBOUND:
             network.take_socket()
         self.state = State.CONNECTED
+        if isinstance(port.link, ProgramLink):
+            self.notify = port.link.tell
+            theirs.close()
+        else:
+            self.reply_fds.append(theirs.detach())
         network.joined(port)
-        self.reply_fds.append(theirs.detach())
         return {**self.options(message), "port": port.number, "rights": port.rights}
+
+    def _data_sockets(self, kind: str) -> tuple[Callable[[], socket.socket], socket.socket]:
+        """Return what gives our end of a data socket, and the client's: a new one, or the one that it brings along."""
+        if kind == "program":
+            (fd,) = self.take_fds(1)
+            given = take_socket(fd)
+            return (lambda: meet(given)), given
+        ours, theirs = socket.socketpair(socket.AF_UNIX, DATA_KINDS[kind])
+        return (lambda: ours), theirs
 
     def options(self, message: Message) -> Message:
         """Return the network's name and options."""
@@ -285,7 +300,9 @@ class Session:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def port_left(self) -> None:
-        """The data socket is closed, by the member or with its network."""
+        """The data socket is closed, by the member or with its network. A socket of a program's is all there is."""
+        if self.port is not None and self.port.kind == "program":
+            self._finish()
         self.port = None
 
     def network_ended(self) -> None:
@@ -316,7 +333,13 @@ def _as_json(value: object) -> Any:
     return {"hex": bytes(value).hex()} if isinstance(value, (bytes, bytearray)) else value
 
 
-DATA_KINDS: Final = {"stream": socket.SOCK_STREAM, "packet": socket.SOCK_SEQPACKET, "hops": socket.SOCK_STREAM}
+DATA_KINDS: Final = {
+    "stream": socket.SOCK_STREAM,
+    "packet": socket.SOCK_SEQPACKET,
+    "hops": socket.SOCK_STREAM,
+    "program": socket.SOCK_SEQPACKET,
+}
+"""Kind of data socket → its type."""
 
 OPS: Final[dict[str, Op]] = {
     "hello": Op(NEW, False, Session._hello),

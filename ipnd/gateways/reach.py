@@ -14,10 +14,9 @@ import socket
 import stat
 from typing import Final
 
+from ipn.unixdiag import owner_of_peer
 from ipnd.access import Peer
 from ipnd.ownership import acting_as
-
-from .unixdiag import owner_of_peer
 
 log = logging.getLogger("ipnd.gateways")
 

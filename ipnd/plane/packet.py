@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
+import socket
+import sys
 from bisect import bisect_right
 from typing import ClassVar, Final
 
+from ipn.control import Message
 from ipn.framing import LENGTH, PREFIX
+from ipn.options import OOB_EVENTS, notice_bytes
 
 from .batch import Ends
 from .links import Link, Piece, SocketLink
@@ -16,6 +21,10 @@ from .mmsg import BURST
 
 MANY: Final = 4
 """Messages from which on they are a burst, that goes with one system call; preparing that costs as much as two do."""
+
+
+MAX_NOTICES: Final = 256
+"""Pieces that may wait for a program before its notices are dropped."""
 
 
 class MessageWriting(Link):
@@ -70,9 +79,13 @@ class MessageWriting(Link):
             piece = self.queue[0]
             view = memoryview(piece.data)
             if not piece.ends:
-                self.put(memoryview(b""))
+                self.put_notice(piece.data)
             self.write_piece(piece, view, bisect_right(piece.ends, piece.offset))
             self.pop()
+
+    def put_notice(self, data: bytes) -> None:
+        """Send what wakes a member whose notice waits on its control connection: an empty message."""
+        self.put(memoryview(b""))
 
     def write_piece(self, piece: Piece, view: memoryview, first: int) -> None:
         """Write the messages of a piece of the queue from that of index ``first`` on."""
@@ -214,6 +227,35 @@ class PacketLink(MessageLink):
                 self.sock.send(b"")
                 return
         self.enqueue(LENGTH.pack(0), ())
+
+
+class ProgramLink(PacketLink):
+    """The socket of a program that knows nothing of a control connection: notices come among its messages.
+
+    A notice has a descriptor with it, of which a program that only receives sees nothing; who looks at what comes with
+    messages can tell it from them.
+    """
+
+    def tell(self, notice: Message) -> None:
+        """Send a notice, behind the messages that wait."""
+        if notice.get("event") in OOB_EVENTS and len(self.queue) < MAX_NOTICES and self.sock.fileno() >= 0:
+            if not self.queue:
+                with contextlib.suppress(BlockingIOError):
+                    self.put_notice(notice_bytes(notice))
+                    return
+            self.enqueue(notice_bytes(notice), ())
+
+    def put_notice(self, data: bytes) -> None:
+        """Send a notice, which is lost where the kernel has no room for descriptors on their way."""
+        mark = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            self.sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, mark.to_bytes(4, sys.byteorder))])
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.port.dropped += 1
+        finally:
+            os.close(mark)
 
 
 class DatagramLink(PacketLink):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from ipnd.gateways.unixdiag import owner_of_peer
+from ipn.unixdiag import owner_of_peer
 from tests.peers import NOBODY, requires_root
 
 

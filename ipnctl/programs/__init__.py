@@ -1,0 +1,1 @@
+"""``ipnctl run``: programs written for AF_IPN, on kernels without it."""

@@ -1,0 +1,251 @@
+"""The supervisor of a program: told of calls on sockets, it answers those that are about AF_IPN.
+
+It knows a program's sockets by their inodes, whatever the number, process or copy a call comes by, and asks of every
+call in turn; a call on anything else goes on in the kernel as if nobody had been asked. Messages do not come by here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from ipn.unixdiag import is_there
+
+from . import messages, seccomp
+from .calls import CALLS
+from .machine import Machine
+from .messages import Receiving
+from .seccomp import Call
+from .sockets import ProgramSocket
+
+WATCH_SECONDS: Final = 0.2
+"""How often to look whether the program has closed a socket that only we know of."""
+SWEEP_SECONDS: Final = 2.0
+"""How often to forget those that are closed."""
+NEED_A_COPY: Final = frozenset({"connect", "shutdown"})
+"""Calls that change the socket itself."""
+INODE: Final = "socket:["
+
+
+class Supervisor:
+    """Answers the calls that ``listener`` tells of; it is taken over. ``families``: what AF_IPN is to the program."""
+
+    def __init__(self, machine: Machine, listener: int, families: Sequence[int]) -> None:
+        self.families = tuple(families)
+        self._machine = machine
+        self._listener = listener
+        self._names = {number: name for name, number in machine.calls.items()}
+        self._sockets: dict[int, ProgramSocket] = {}
+        self._receiving: list[Receiving] = []
+        self._swept = time.monotonic()
+
+    def serve(self) -> None:
+        """Answer calls until nobody is left who could make any."""
+        try:
+            while self._wait():
+                pass
+        finally:
+            for sock in self._sockets.values():
+                sock.close()
+            for receiving in self._receiving:
+                receiving.close()
+            os.close(self._listener)
+
+    def _wait(self) -> bool:
+        """Wait for a call, or for what a call waits for; return whether anybody is left."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        for receiving in self._receiving:
+            poll.register(receiving, select.POLLIN)
+        ready = dict(poll.poll(self._patience()))
+        if ready.get(self._listener, 0) & select.POLLIN:
+            call = seccomp.receive(self._listener)
+            if call is not None:
+                self._answer(call)
+        elif ready.get(self._listener, 0):
+            return False
+        self._receive_on()
+        if self._must_watch() or (self._sockets and time.monotonic() - self._swept >= SWEEP_SECONDS):
+            self._sweep()
+        return True
+
+    def _must_watch(self) -> bool:
+        return any(sock.must_be_watched for sock in self._sockets.values())
+
+    def _patience(self) -> float | None:
+        """Return how long to wait at most, in milliseconds."""
+        if self._receiving or self._must_watch():
+            return WATCH_SECONDS * 1000
+        return SWEEP_SECONDS * 1000 if self._sockets else None
+
+    def _receive_on(self) -> None:
+        for receiving in list(self._receiving):
+            if messages.attempt(self._listener, receiving):
+                self._receiving.remove(receiving)
+                receiving.close()
+
+    def _sweep(self) -> None:
+        """Forget the sockets that the program has closed: their networks lose them."""
+        self._swept = time.monotonic()
+        for inode in [inode for inode in self._sockets if not is_there(inode)]:
+            self._sockets.pop(inode).close()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def _answer(self, call: Call) -> None:
+        name = self._names[call.number]
+        try:
+            if name in ("socket", "socketpair"):
+                self._make(call, name)
+                return
+            sock = self._socket_of(call)
+            if sock is None:
+                seccomp.answer(self._listener, call, go_on=True)
+            elif name in CALLS:
+                self._carry_out(call, name, sock)
+            elif name == "recvmsg":
+                self._receive(call, sock)
+            else:
+                self._send(call, sock)
+        except OSError as error:
+            seccomp.answer(self._listener, call, error=error.errno or errno.EIO)
+
+    def _make(self, call: Call, name: str) -> None:
+        """Answer socket(2)."""
+        family, type_, proto = (_as_int(argument) for argument in call.arguments[:3])
+        if name == "socketpair":
+            raise OSError(errno.EOPNOTSUPP, "an AF_IPN socket has no pair")
+        self._sweep()
+        sock = ProgramSocket(family, type_, proto)
+        with sock.make() as own:
+            flags = os.O_CLOEXEC if type_ & socket.SOCK_CLOEXEC else 0
+            self._sockets[sock.inode] = sock
+            seccomp.answer_with(self._listener, call, own.fileno(), flags)
+
+    def _socket_of(self, call: Call) -> ProgramSocket | None:
+        """Return the AF_IPN socket that a call is on; None for anything else."""
+        if not self._sockets:
+            return None
+        try:
+            name = os.readlink(f"/proc/{call.thread}/fd/{_as_int(call.arguments[0])}")
+        except OSError:
+            return None
+        return self._sockets.get(int(name[len(INODE) : -1])) if name.startswith(INODE) else None
+
+    def _carry_out(self, call: Call, name: str, sock: ProgramSocket) -> None:
+        """Do what a call says, as whoever made it."""
+        if name in ("bind", "connect"):
+            self._sweep()
+        caller = _Thread(self._listener, call, self.families)
+        fd = self._copy(call) if name in NEED_A_COPY else -1
+        try:
+            with sock.with_copy(fd):
+                value = CALLS[name](caller, sock)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        seccomp.answer(self._listener, call, value)
+
+    def _copy(self, call: Call) -> int:
+        return seccomp.copy_descriptor(self._machine, call.thread, _as_int(call.arguments[0]))
+
+    def _receive(self, call: Call, sock: ProgramSocket) -> None:
+        """Answer recvmsg(2), here only where there may be notices."""
+        if not sock.handles_notices:
+            seccomp.answer(self._listener, call, go_on=True)
+            return
+        receiving = messages.begin(call, self._copy(call))
+        if messages.attempt(self._listener, receiving):
+            receiving.close()
+        else:
+            self._receiving.append(receiving)
+
+    def _send(self, call: Call, sock: ProgramSocket) -> None:
+        """Let a long message go on to the kernel unless it is too long for the network."""
+        if sock.sends and call.arguments[2] > sock.mtu:
+            raise OSError(errno.EOVERFLOW, "a message is longer than the MTU")
+        seccomp.answer(self._listener, call, go_on=True)
+
+
+def _as_int(argument: int) -> int:
+    """Return the lower half of a register as a C int."""
+    return (argument & 0xFFFF_FFFF) - (argument >> 31 & 1) * (1 << 32)
+
+
+@attrs.frozen
+class _Thread:
+    """The thread that made a call, for ``calls``."""
+
+    listener: int
+    call: Call
+    families: tuple[int, ...]
+
+    def integer(self, number: int) -> int:
+        """Return an argument as a C int."""
+        return _as_int(self.call.arguments[number])
+
+    def pointer(self, number: int) -> int:
+        """Return an argument as it is."""
+        return self.call.arguments[number]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return memory that was the thread's own when it was read. EFAULT; EINTR when the call waits no more."""
+        data = seccomp.read_memory(self.call.thread, address, size)
+        self._require_valid()
+        return data
+
+    def write(self, address: int, data: bytes) -> None:
+        """Change the thread's memory. EFAULT; EINTR when the call waits no more."""
+        self._require_valid()
+        seccomp.write_memory(self.call.thread, address, data)
+
+    def _require_valid(self) -> None:
+        if not seccomp.is_valid(self.listener, self.call):
+            raise OSError(errno.EINTR, "the call does not wait any more")
+
+    def whole_path(self, path: str) -> str:
+        """Return where a path of the program's is: its directory, and its root, may be others than ours."""
+        root, here = (os.readlink(f"/proc/{self.call.thread}/{name}") for name in ("root", "cwd"))
+        return root.rstrip("/") + path if path.startswith("/") else os.path.join(here, path)
+
+    def as_itself(self) -> contextlib.AbstractContextManager[None]:
+        """Act with the thread's umask and, where we are root and it is not, with its identity."""
+        return _as(seccomp.status_of(self.call.thread))
+
+
+@contextlib.contextmanager
+def _as(status: dict[str, str]) -> Iterator[None]:
+    """Act with the umask and the identity of /proc/PID/status."""
+    umask = os.umask(int(status["Umask"], 8))
+    restore = _become(status)
+    try:
+        yield
+    finally:
+        restore()
+        os.umask(umask)
+
+
+def _become(status: dict[str, str]) -> Callable[[], None]:
+    """Take on a thread's effective user and groups, if we can and they differ; return what gives them back."""
+    user, group = int(status["Uid"].split()[1]), int(status["Gid"].split()[1])
+    ours = os.geteuid(), os.getegid(), os.getgroups()
+    if ours[0] != 0 or (user, group) == ours[:2]:
+        return lambda: None
+    os.setgroups([int(number) for number in status["Groups"].split()])
+    os.setegid(group)
+    os.seteuid(user)
+
+    def restore() -> None:
+        os.seteuid(ours[0])
+        os.setegid(ours[1])
+        os.setgroups(ours[2])
+
+    return restore
