@@ -53,7 +53,7 @@ def is_there(inode: int) -> bool:
         _send(diag, inode, 0)
         for kind, _, answer in messages(diag.recv(8192)):
             if kind == NLMSG_ERROR and len(answer) >= ERROR.size:
-                return ERROR.unpack_from(answer)[0] != -errno.ENOENT
+                return int(ERROR.unpack_from(answer)[0]) != -errno.ENOENT
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import os
 import shutil
+import signal
 import socket
 import stat
 import sys
@@ -22,6 +23,8 @@ FAMILIES: Final = (AF_IPN, 33, 13)
 """As proposed in 2007, and as the module that came later had it."""
 TAKEN: Final = frozenset({1, 2, 10, 16, 17})
 """Families that programs cannot do without: unix, IPv4, IPv6, netlink, packet."""
+AT_ONCE: Final = 0.1
+"""Seconds in which the supervisor notices that nobody is left."""
 CAPABILITIES: Final = "security.capability"
 
 
@@ -72,7 +75,7 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
     try:
         seccomp.require_support(machine)
     except OSError as error:
-        raise Failure(error.strerror) from None
+        raise Failure(str(error.strerror)) from None
     program = filter.build(machine, families, mtu)
     ours, theirs = socket.socketpair()
     supervising: list[threading.Thread] = []
@@ -90,8 +93,17 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
 
     status = child.run(command, prepare, started)
     for thread in supervising:
-        thread.join()
+        _wait_for_the_others(thread)
     sys.exit(status)
+
+
+def _wait_for_the_others(supervising: threading.Thread) -> None:
+    """Stay until the last process that PROGRAM has left behind has ended, or a signal ends us."""
+    supervising.join(AT_ONCE)
+    if supervising.is_alive():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, child.PASSED_ON)
+        supervising.join()
 
 
 def _received(sock: socket.socket) -> int | None:

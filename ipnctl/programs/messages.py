@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
@@ -112,7 +113,8 @@ def _close_all(beside: list[tuple[int, int, bytes]]) -> bool:
 
 
 @contextlib.contextmanager
-def _borrowed(fd: int) -> contextlib.Iterator[socket.socket]:
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """Give a socket object for a descriptor that stays ours."""
     sock = socket.socket(fileno=fd)
     try:
         yield sock

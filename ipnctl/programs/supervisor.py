@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -117,6 +118,10 @@ class Supervisor:
                 self._send(call, sock)
         except OSError as error:
             seccomp.answer(self._listener, call, error=error.errno or errno.EIO)
+        except Exception:
+            # A fault of ours ends this call; the program's others, and its other processes, need us.
+            seccomp.answer(self._listener, call, error=errno.EIO)
+            traceback.print_exc()
 
     def _make(self, call: Call, name: str) -> None:
         """Answer socket(2)."""
