@@ -29,7 +29,6 @@ MAX_VECTORS: Final = 1024
 MAX_MESSAGE: Final = 17 * 1024 * 1024
 """Bytes of a message: the largest MTU there is, and some more."""
 TIMEVAL: Final = struct.Struct("@ll")
-NO_ROOM: Final = 0
 FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_WAITALL | socket.MSG_TRUNC | socket.MSG_CMSG_CLOEXEC
 
 
@@ -82,7 +81,7 @@ def _receive(listener: int, receiving: Receiving) -> int:
     call = receiving.call
     thread, at = call.thread, call.arguments[1]
     flags = call.arguments[2] & FLAGS
-    name, room, vectors, count, _, _, _ = HEADER.unpack(seccomp.read_memory(thread, at, HEADER.size))
+    name, room, vectors, count, control, _, _ = HEADER.unpack(seccomp.read_memory(thread, at, HEADER.size))
     if count > MAX_VECTORS:
         raise OSError(errno.EMSGSIZE, "too many vectors")
     places = list(VECTOR.iter_unpack(seccomp.read_memory(thread, vectors, VECTOR.size * count)))
@@ -99,7 +98,7 @@ def _receive(listener: int, receiving: Receiving) -> int:
     for base, length in places:
         seccomp.write_memory(thread, base, bytes(rest[:length]))
         rest = rest[length:]
-    header = HEADER.pack(name, NO_ROOM if name else room, vectors, count, 0, 0, out)
+    header = HEADER.pack(name, 0 if name else room, vectors, count, control, 0, out)
     seccomp.write_memory(thread, at, header)
     return len(data)
 

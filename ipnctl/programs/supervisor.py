@@ -118,7 +118,7 @@ class Supervisor:
                 self._send(call, sock)
         except OSError as error:
             seccomp.answer(self._listener, call, error=error.errno or errno.EIO)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the border where blame is decided
             # A fault of ours ends this call; the program's others, and its other processes, need us.
             seccomp.answer(self._listener, call, error=errno.EIO)
             traceback.print_exc()
