@@ -13,6 +13,7 @@ from interfaces import STREAM, TAP, Wiring, datagrams, ipn_wires, tcp, udp_round
 from messages import messages
 from pairing import Bar, Case
 from peers import Starter, ipn_network, vde_switch
+from startup import launches
 from traffic import frames, round_trips
 
 HUB: Final = "vde_switch -hub"
@@ -264,10 +265,57 @@ def _vde_cases() -> Iterator[Case]:
         yield Case(f"vde-ping{suffix}", "round trip", f"98 bytes, {where}", trips)
 
 
+# -- part "run": issue 6 -------------------------------------------------------------------------------------------
+
+NATIVE: Final = "SEQPACKET members"
+PROGRAMS: Final = "under ipnctl run"
+VERSION: Final = "ipnctl --version"
+TRUE: Final = "ipnctl run -- true"
+
+
+def _kinds(kind: str) -> dict[str, str]:
+    return dict.fromkeys(("send", "recv", "ping", "pong"), kind)
+
+
+def _programs(size: int, *, lossless: bool = False) -> Case:
+    """Return the case of the very same C programs as SEQPACKET members and as programs for AF_IPN."""
+    sides = {
+        side: frames(ipn_network(doors=_kinds(kind), lossless=lossless), size, 1)
+        for side, kind in ((NATIVE, "seqpacket"), (PROGRAMS, "ipn"))
+    }
+    what = f"{size} bytes{', lossless' if lossless else ''}"
+    bars = (
+        Bar(f"programs for AF_IPN, {what}: delivered", PROGRAMS, "rate", "ratio", at_least=0.8, unit="× SEQPACKET"),
+        Bar(f"programs for AF_IPN, {what}: reordered", PROGRAMS, "reordered", at_most=0, unit="frames"),
+        *[Bar(f"programs for AF_IPN, {what}: lost", PROGRAMS, "lost", at_most=0.0, unit="%")] * lossless,
+    )
+    return Case(f"run-{size}{'-lossless' if lossless else ''}", "programs", what, sides, bars)
+
+
+def _run_cases() -> Iterator[Case]:
+    yield _programs(64)
+    yield _programs(1500)
+    yield _programs(1500, lossless=True)
+    for suffix, (where, cores) in PLACES.items():
+        trips = {
+            NATIVE: round_trips(ipn_network(doors=_kinds("seqpacket")), 98, cores),
+            PROGRAMS: round_trips(ipn_network(doors=_kinds("ipn")), 98, cores),
+        }
+        yield Case(f"run-ping{suffix}", "program round trip", f"98 bytes, {where}", trips)
+    yield Case(
+        "run-start",
+        "start-up",
+        "from start to end",
+        {VERSION: launches("--version"), TRUE: launches("run", "--", "true")},
+        (Bar(f"start-up of {TRUE}", TRUE, "wall", at_most=0.35, unit="s"),),
+    )
+
+
 PARTS: Final[dict[str, tuple[Case, ...]]] = {
     "hub": tuple(_hub_cases()),
     "switch": tuple(_switch_cases()),
     "interfaces": tuple(_interface_cases()),
     "vde": tuple(_vde_cases()),
+    "run": tuple(_run_cases()),
 }
 """Part of the report (what --part selects, and the markers in docs/benchmarks.md name) → its cases."""

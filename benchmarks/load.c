@@ -10,7 +10,9 @@
  *
  * Announcing is for learning switches, and again when all have joined: vde_switch forgets its addresses whenever
  * a port is added. KIND is "stream" (ADDRESS: the network's path), "vde" (ADDRESS: the switch's directory),
- * "seqpacket" or "dgram" (ADDRESS: the socket's path) or, for ping and pong between hosts, "udp" (ADDRESS: OWN:PEER, IPv4; the frames are what the datagrams carry).
+ * "seqpacket" or "dgram" (ADDRESS: the socket's path), "ipn" (ADDRESS: the network's path; as a program for AF_IPN, under
+ * ipnctl run) or, for ping and pong between hosts, "udp" (ADDRESS: OWN:PEER, IPv4; the frames are what the datagrams
+ * carry).
  */
 #define _GNU_SOURCE
 #include "member.h"
@@ -223,7 +225,7 @@ static void do_pong(int fd)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: load stream|vde|seqpacket|dgram|udp ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
+        fprintf(stderr, "usage: load stream|vde|seqpacket|dgram|ipn|udp ADDRESS send SIZE SECONDS [FLOWS] | recv [ID] | stuck | fill COUNT ID | ping SIZE COUNT | pong\n");
         return 2;
     }
     struct sigaction action = {.sa_handler = on_term};
@@ -235,6 +237,7 @@ int main(int argc, char **argv)
     int fd = is_stream ? join_stream(argv[2])
         : !strcmp(kind, "udp") ? join_udp(argv[2])
         : !strcmp(kind, "dgram") ? join_dgram(argv[2])
+        : !strcmp(kind, "ipn") ? join_ipn(argv[2])
         : !strcmp(kind, "seqpacket") ? join_unix(SOCK_SEQPACKET, argv[2])
         : join_vde(argv[2]);
     fprintf(stderr, "joined\n");

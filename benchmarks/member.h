@@ -1,5 +1,5 @@
 /* How the benchmarks' C programs become a member: of an IPN network by a raw stream (QEMU framing: four bytes of
- * length, then the frame), by bare SEQPACKET or datagrams, or of a VDE switch (vde2 protocol 3: a request on its control
+ * length, then the frame), by bare SEQPACKET or datagrams, as a program for AF_IPN, or of a VDE switch (vde2 protocol 3: a request on its control
  * socket, then datagrams).
  */
 #ifndef MEMBER_H
@@ -43,6 +43,18 @@ static int join_unix(int type, const char *path)
 }
 
 static int join_stream(const char *path) { return join_unix(SOCK_STREAM, path); }
+
+/* As if the kernel had AF_IPN. */
+static int join_ipn(const char *path)
+{
+    enum { AF_IPN = 34, IPN_ANY = 0 };
+    struct sockaddr_un sun = address_of(path);
+    sun.sun_family = AF_IPN;
+    int fd = socket(AF_IPN, SOCK_RAW, IPN_ANY);
+    if (fd < 0) die("AF_IPN");
+    if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) die(path);
+    return fd;
+}
 
 /* As vfkit and libkrun do: bound, connected, and a first datagram that says hello. */
 static int join_dgram(const char *path)

@@ -34,6 +34,11 @@ QUIET_SECONDS: Final = 0.03
 QUIET_NS: Final = 300_000
 """… longer than this."""
 PR_SET_PDEATHSIG: Final = 1
+IPNCTL: Final = (sys.executable, "-m", "ipnctl")
+GATEWAYS: Final = frozenset({"vde", "dgram", "seqpacket"})
+"""Kinds of load.c that join by a gateway."""
+WITHIN: Final[Mapping[str, Sequence[str]]] = {"ipn": (*IPNCTL, "run", "--")}
+"""Kind of load.c → what runs it."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,16 +57,26 @@ class Bench:
 
 @attrs.define(eq=False)
 class Process:
-    """A started process; ``said`` is what it has written to stdout and stderr so far."""
+    """A started process; ``said`` is what it has written to stdout and stderr so far.
+
+    ``program``: its child that does the work, where it only runs that one: CPU time and cores are that one's.
+    """
 
     name: str
     popen: subprocess.Popen[bytes]
     out: Path
     err: Path
+    program: int = 0
 
     @property
     def pid(self) -> int:
-        return self.popen.pid
+        return self.program or self.popen.pid
+
+    def has_child(self) -> bool:
+        """Return whether it has a child, which from then on is its ``program``."""
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split()
+        self.program = int(children[0]) if children else 0
+        return bool(children)
 
     def said(self) -> str:
         return self.err.read_text(errors="replace") + self.out.read_text(errors="replace")
@@ -177,7 +192,7 @@ class Switch(Protocol):
 
 @attrs.frozen
 class IpnNetwork:
-    """A network of an ipnd of its own. ``doors``: role of load.c → the kind of gateway by which it comes."""
+    """A network of an ipnd of its own. ``doors``: role of load.c → the kind by which it comes: a gateway's, or IPN."""
 
     address: str
     process: Process
@@ -185,8 +200,8 @@ class IpnNetwork:
     kind: str = "stream"
 
     def door(self, role: str) -> tuple[str, str]:
-        kind = self.doors.get(role)
-        return (kind, f"{self.address}.{kind}") if kind else (self.kind, self.address)
+        kind = self.doors.get(role) or self.kind
+        return kind, f"{self.address}.{kind}" if kind in GATEWAYS else self.address
 
     def wait_members(self, count: int) -> None:
         self.process.wait_until(
@@ -239,7 +254,8 @@ def _environment(control: str) -> Iterator[None]:
 def ipn_network(*, doors: Mapping[str, str] | None = None, **options: Any) -> Starter:
     """Return what starts an ipnd with one network; ``options`` are those of ``ipn.bind`` (policy, lossless, …).
 
-    ``doors``: roles of load.c that join by a gateway of a kind (vde, dgram, seqpacket); the others are stream members.
+    ``doors``: roles of load.c that join by a gateway of a kind (vde, dgram, seqpacket), or as a program for AF_IPN
+    ("ipn"); the others are stream members.
     """
 
     @contextlib.contextmanager
@@ -247,7 +263,7 @@ def ipn_network(*, doors: Mapping[str, str] | None = None, **options: Any) -> St
         with daemon(bench.scratch) as process:
             path = str(bench.scratch / f"net.{time.monotonic_ns()}")
             with ipn.bind(path, **options):
-                for kind in sorted({*(doors or {}).values()} - {""}):
+                for kind in sorted(GATEWAYS.intersection((doors or {}).values())):
                     admin.add_gateway(path, kind, f"{path}.{kind}")
                 yield IpnNetwork(path, process, doors or {})
 
@@ -277,8 +293,12 @@ def vde_switch(*arguments: str, within: Sequence[str] = ()) -> Starter:
 @contextlib.contextmanager
 def load(bench: Bench, switch: Switch, role: str, *arguments: object) -> Iterator[Process]:
     """Run the load generator on ``switch`` in a role of load.c; given when it has joined."""
-    command = [str(bench.load), *switch.door(role), role, *map(str, arguments)]
+    kind, address = switch.door(role)
+    within = WITHIN.get(kind, ())
+    command = [*within, str(bench.load), kind, address, role, *map(str, arguments)]
     with running(bench.scratch, f"load-{role}", command) as process:
+        if within:
+            process.wait_until(process.has_child, "it had started")
         if role not in ("send", "ping"):
             process.wait_until(lambda: "joined" in process.said(), "it had joined")
         yield process

@@ -71,6 +71,12 @@ def _decimals(digits: int) -> Callable[[float], str]:
     return lambda value: f"{value:,.{digits}f}"
 
 
+FRAMES: Final = (
+    Column("rate", "delivered, 1000/s", _thousands, compared=True),
+    Column("lost", "lost, %", _decimals(2)),
+    Column("reordered", "reordered", _decimals(0)),
+    Column("cpu", "CPU, µs", _decimals(2), compared=True),
+)
 TRIPS: Final = (
     Column("p50", "p50, µs", _decimals(1), compared=True),
     Column("p99", "p99, µs", _decimals(1), compared=True),
@@ -86,18 +92,30 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "Frames through a switch",
         "One sender, one system call a frame, a C program each for it and every receiver; delivered: summed over the"
         " receivers; CPU: of the switch's process, for a frame delivered.",
-        (
-            Column("rate", "delivered, 1000/s", _thousands, compared=True),
-            Column("lost", "lost, %", _decimals(2)),
-            Column("reordered", "reordered", _decimals(0)),
-            Column("cpu", "CPU, µs", _decimals(2), compared=True),
-        ),
+        FRAMES,
     ),
     "round trip": Section(
         "Round trips",
         "A C program sends a frame, another answers it. Waking another core costs several times as much as waking"
         " a process on the same one, so where they run decides more than what they do.",
         TRIPS,
+    ),
+    "programs": Section(
+        "Messages of programs for AF_IPN",
+        "A C program sends, another receives, one system call a message: both as members that exchange packets"
+        " natively (they connect to the network's SEQPACKET socket), and both as programs for AF_IPN under"
+        " `ipnctl run`. CPU: of ipnd's process, for a message delivered.",
+        FRAMES,
+    ),
+    "program round trip": Section(
+        "Round trips of programs for AF_IPN",
+        "One sends a message, the other answers it; as above.",
+        TRIPS,
+    ),
+    "start-up": Section(
+        "Start-up",
+        "A whole run of the command, by the clock: the median of those that fit into the time of a measurement.",
+        (Column("wall", "seconds", _decimals(3), compared=True), Column("cpu", "CPU, s", _decimals(3), compared=True)),
     ),
     "tcp": Section(
         "TCP between hosts",

@@ -32,6 +32,7 @@ HEADINGS: Final = {
     "switch": "Switch: learning networks",
     "interfaces": "Interfaces: TAPs on a network",
     "vde": "VDE clients",
+    "run": "Programs for AF_IPN",
 }
 QUICK: Final = (1, 0.5)
 """Rounds and seconds of --quick."""

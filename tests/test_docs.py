@@ -16,6 +16,10 @@ SHORT = {
     "I": "tests/ipn/test_interfaces.py",
     "T": "tests/ipnd/netdev/test_tap.py",
     "G": "tests/ipnd/netdev/test_grab.py",
+    "A": "tests/ipnctl/programs/test_announcement.py",
+    "R": "tests/ipnctl/programs/test_rows.py",
+    "O": "tests/ipnctl/programs/test_oob.py",
+    "F": "tests/ipnctl/programs/test_faithful.py",
 }
 
 

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 IO = {"trio", "socket", "os", "time", "logging", "select", "subprocess", "threading", "asyncio"}
 
 PURE = [
+    "ipnctl/programs/filter.py",
+    "ipnctl/programs/machine.py",
     "ipn/abi.py",
     "ipn/framing.py",
     "ipn/greeting.py",

@@ -29,6 +29,8 @@ MAX_VECTORS: Final = 1024
 MAX_MESSAGE: Final = 17 * 1024 * 1024
 """Bytes of a message: the largest MTU there is, and some more."""
 TIMEVAL: Final = struct.Struct("@ll")
+SPACE: Final = socket.CMSG_SPACE(4)
+"""Bytes for the descriptor beside a notice."""
 FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_WAITALL | socket.MSG_TRUNC | socket.MSG_CMSG_CLOEXEC
 
 
@@ -89,21 +91,22 @@ def _receive(listener: int, receiving: Receiving) -> int:
     if not seccomp.is_valid(listener, call):
         raise OSError(errno.EINTR, "the call does not wait any more")
     with _borrowed(receiving.fd) as sock:
-        space = socket.CMSG_SPACE(4)
-        data, beside, out, _ = sock.recvmsg(size, space, flags | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+        data = bytearray(size)
+        flags |= socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        got, beside, out, _ = sock.recvmsg_into([data], SPACE, flags)
     out &= socket.MSG_TRUNC
-    if _close_all(beside):
+    if close_all(beside):
         out |= socket.MSG_OOB
-    rest = memoryview(data)
+    rest = memoryview(data)[:got]
     for base, length in places:
         seccomp.write_memory(thread, base, bytes(rest[:length]))
         rest = rest[length:]
     header = HEADER.pack(name, 0 if name else room, vectors, count, control, 0, out)
     seccomp.write_memory(thread, at, header)
-    return len(data)
+    return got  # which MSG_TRUNC makes more than there was room for
 
 
-def _close_all(beside: list[tuple[int, int, bytes]]) -> bool:
+def close_all(beside: list[tuple[int, int, bytes]]) -> bool:
     """Close the descriptors that came with a message; return whether there were any."""
     found = [number for _, _, data in beside for (number,) in struct.iter_unpack("@i", data)]
     for fd in found:

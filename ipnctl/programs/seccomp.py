@@ -75,8 +75,27 @@ def require_support(machine: Machine) -> None:
         if error.errno in (errno.EPERM, errno.EACCES):
             text = "seccomp is forbidden here; in a container, allow it (podman run --security-opt seccomp=unconfined)"
             raise PermissionError(errno.EPERM, text) from None
-        text = "this kernel cannot tell of system calls (seccomp user notification): Linux 5.5 or newer is needed"
+        text = "this kernel cannot tell of system calls (seccomp user notification): Linux 5.9 or newer is needed"
         raise OSError(errno.ENOSYS, text) from None
+    _require_looking(machine)
+
+
+def _require_looking(machine: Machine) -> None:
+    """EPERM, with what to do, where nobody may look into a process, not even into the own one: in some containers."""
+    mark = ctypes.c_uint32()
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        write_memory(os.getpid(), ctypes.addressof(mark), read_memory(os.getpid(), ctypes.addressof(mark), 4))
+        os.close(copy_descriptor(machine, os.getpid(), fd))
+    except OSError as error:
+        code = error.errno or errno.EPERM
+        text = (
+            f"cannot look into the memory and the descriptors of a program: {os.strerror(code)};"
+            " in a container, allow it (podman run --cap-add SYS_PTRACE, or --security-opt seccomp=unconfined)"
+        )
+        raise OSError(code, text) from None
+    finally:
+        os.close(fd)
 
 
 def install(machine: Machine, program: bytes, instruction_size: int) -> int:

@@ -17,6 +17,8 @@ from ipn import abi
 from ipn.channel import ControlChannel
 from ipn.transport import Deadline
 
+from .messages import SPACE, close_all
+
 
 class OwnTransport:
     """Stands where a socket of the library's has its data socket: messages are the program's business."""
@@ -105,11 +107,16 @@ class ProgramSocket(ipn.Socket):
         """Throw away what has come, and have the program told that nothing more does, unless notices still may."""
         with socket.socket(fileno=os.dup(self._copy)) as sock:
             with contextlib.suppress(OSError):
-                while sock.recv(1, socket.MSG_DONTWAIT):
+                while not self._is_notice_next(sock) and sock.recv(1, socket.MSG_DONTWAIT):
                     pass
             if not self.handles_notices:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RD)
+
+    def _is_notice_next(self, sock: socket.socket) -> bool:
+        """Return whether a notice is to be received next, which must not be lost, nor what is behind it overtake it."""
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        return self.handles_notices and close_all(sock.recvmsg(1, SPACE, flags)[1])
 
     def _discard(self, transport: Any) -> None:
         """Nothing: what has come is in the program's socket."""

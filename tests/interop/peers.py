@@ -29,6 +29,7 @@ class Peer:
 
 
 PEERS: Final[dict[str, Peer]] = {
+    "run": Peer("a program for AF_IPN, `examples/peer2007.c`", "`ipnctl run`", (KERNEL,)),
     "qemu-stream": Peer("QEMU", "`-netdev stream`, the network's path", ("qemu-system-x86",)),
     "qemu-dgram": Peer("QEMU", "`-netdev dgram`, `--dgram`", ("qemu-system-x86",)),
     "qemu-vde": Peer("QEMU", "`-netdev vde`, `--vde`", ("qemu-system-x86", "libvdeplug2")),
