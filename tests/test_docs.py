@@ -19,7 +19,6 @@ SHORT = {
     "A": "tests/ipnctl/programs/test_announcement.py",
     "R": "tests/ipnctl/programs/test_rows.py",
     "O": "tests/ipnctl/programs/test_oob.py",
-    "F": "tests/ipnctl/programs/test_faithful.py",
 }
 
 
