@@ -108,7 +108,7 @@ def helper_check() -> Message:
 def network_namespace() -> str:
     """Return what names the caller's network namespace, ``device:inode``; empty where that cannot be told."""
     with contextlib.suppress(OSError):
-        info = os.stat("/proc/self/ns/net")
+        info = os.stat("/proc/thread-self/ns/net")
         return f"{info.st_dev}:{info.st_ino}"
     return ""
 

@@ -48,10 +48,13 @@ class Caller(Protocol):
         """Return memory. EFAULT."""
 
     def write(self, address: int, data: bytes) -> None:
-        """Change memory. EFAULT."""
+        """Have memory changed when the call is answered, which is EFAULT where that cannot be."""
 
     def as_itself(self) -> AbstractContextManager[None]:
         """Act as who made the call."""
+
+    def in_its_network(self) -> AbstractContextManager[None]:
+        """Be in the network namespace of who made the call. EPERM."""
 
     def whole_path(self, path: str) -> str:
         """Return where a path of the program's is."""
@@ -139,7 +142,7 @@ def _ioctl(caller: Caller, sock: ProgramSocket) -> int:
         value = sock.ioctl(request, _signed(argument))
         return value if isinstance(value, int) else 0
     wanted = caller.read(argument, abi.IFREQ.size)
-    with caller.as_itself():
+    with caller.in_its_network(), caller.as_itself():
         value = sock.ioctl(request, wanted)
     if isinstance(value, bytes):
         caller.write(argument, value)

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from . import seccomp
+from .outcome import Outcome
 from .seccomp import Call
 
 HEADER: Final = struct.Struct("@PI4xPNPNi4x")
@@ -36,10 +37,11 @@ FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_WAITALL | sock
 
 @attrs.define
 class Receiving:
-    """A call that receives, and the copy ``fd`` of the socket that it does so from, which it owns."""
+    """A call that receives, and the copy ``fd`` of the socket ``inode`` that it does so from, which it owns."""
 
     call: Call
     fd: int
+    inode: int
     deadline: float | None
 
     def fileno(self) -> int:
@@ -51,35 +53,33 @@ class Receiving:
         os.close(self.fd)
 
 
-def begin(call: Call, fd: int) -> Receiving:
+def begin(call: Call, fd: int, inode: int) -> Receiving:
     """Take the socket ``fd`` for a call: how long it may wait is the program's and the socket's business."""
     flags = call.arguments[2]
     if flags & socket.MSG_DONTWAIT or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK:
-        return Receiving(call, fd, 0.0)
+        return Receiving(call, fd, inode, 0.0)
     with _borrowed(fd) as sock:
         seconds, microseconds = TIMEVAL.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TIMEVAL.size))
     patience = seconds + microseconds / 1e6
-    return Receiving(call, fd, time.monotonic() + patience if patience else None)
+    return Receiving(call, fd, inode, time.monotonic() + patience if patience else None)
 
 
-def attempt(listener: int, receiving: Receiving) -> bool:
-    """Answer the call if there is something, or it has waited long enough; return whether that was it."""
-    call = receiving.call
-    if not seccomp.is_valid(listener, call):
-        return True
+def attempt(listener: int, receiving: Receiving) -> Outcome | None:
+    """Return what the call comes to if there is something, or it has waited long enough; None: it goes on waiting."""
+    if not seccomp.is_valid(listener, receiving.call):
+        return Outcome(error=errno.EINTR)
     try:
-        seccomp.answer(listener, call, _receive(listener, receiving))
+        return _receive(listener, receiving)
     except BlockingIOError as error:
         if receiving.deadline is None or time.monotonic() < receiving.deadline:
-            return False
-        seccomp.answer(listener, call, error=error.errno or errno.EAGAIN)
+            return None
+        return Outcome(error=error.errno or errno.EAGAIN)
     except OSError as error:
-        seccomp.answer(listener, call, error=error.errno or errno.EIO)
-    return True
+        return Outcome(error=error.errno or errno.EIO)
 
 
-def _receive(listener: int, receiving: Receiving) -> int:
-    """Receive a message into the program's memory and return its length there."""
+def _receive(listener: int, receiving: Receiving) -> Outcome:
+    """Receive a message for the program."""
     call = receiving.call
     thread, at = call.thread, call.arguments[1]
     flags = call.arguments[2] & FLAGS
@@ -98,12 +98,12 @@ def _receive(listener: int, receiving: Receiving) -> int:
     if close_all(beside):
         out |= socket.MSG_OOB
     rest = memoryview(data)[:got]
+    writes = []
     for base, length in places:
-        seccomp.write_memory(thread, base, bytes(rest[:length]))
+        writes.append((base, bytes(rest[:length])))
         rest = rest[length:]
-    header = HEADER.pack(name, 0 if name else room, vectors, count, control, 0, out)
-    seccomp.write_memory(thread, at, header)
-    return got  # which MSG_TRUNC makes more than there was room for
+    writes.append((at, HEADER.pack(name, 0 if name else room, vectors, count, control, 0, out)))
+    return Outcome(got, writes=tuple(writes))  # which MSG_TRUNC makes more than there was room for
 
 
 def close_all(beside: list[tuple[int, int, bytes]]) -> bool:

@@ -7,7 +7,6 @@ the listener is closed: such calls then fail with ENOSYS.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -33,6 +32,7 @@ ADD: Final = struct.Struct("=QIIII")
 ID: Final = struct.Struct("=Q")
 CONTINUE: Final = 1
 ADD_AND_ANSWER: Final = 2
+PIDFD_THREAD: Final = os.O_EXCL
 
 RECEIVE: Final = 0xC0502100
 SEND: Final = 0xC0182101
@@ -154,10 +154,16 @@ def is_valid(listener: int, call: Call) -> bool:
     return True
 
 
-def answer(listener: int, call: Call, value: int = 0, error: int = 0, *, go_on: bool = False) -> None:
-    """Have a call return ``value``, or fail with the number ``error``; or ``go_on`` as if nobody had been asked."""
-    with contextlib.suppress(FileNotFoundError):  # it does not wait any more
+def answer(listener: int, call: Call, value: int = 0, error: int = 0, *, go_on: bool = False) -> bool:
+    """Have a call return ``value``, or fail with the number ``error``; or ``go_on`` as if nobody had been asked.
+
+    Return False when it does not wait any more.
+    """
+    try:
         fcntl.ioctl(listener, SEND, bytearray(RESPONSE.pack(call.id, value, -error, CONTINUE * go_on)))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def answer_with(listener: int, call: Call, fd: int, flags: int) -> None:
@@ -209,16 +215,21 @@ def _transfer(function: ctypes._NamedFuncPointer, thread: int, here: int, there:
 
 def copy_descriptor(machine: Machine, thread: int, fd: int) -> int:
     """Return a copy of a thread's descriptor: the same open file. EBADF when it has none of that number."""
-    pidfd = os.pidfd_open(_process_of(thread))
+    pidfd = _open_thread(thread)
     try:
         return _call(machine.pidfd_getfd, ctypes.c_int(pidfd), ctypes.c_int(fd), ctypes.c_uint(0))
     finally:
         os.close(pidfd)
 
 
-def _process_of(thread: int) -> int:
-    """Return the process that a thread belongs to."""
-    return int(status_of(thread)["Tgid"])
+def _open_thread(thread: int) -> int:
+    """Return a descriptor of a thread, which may have files of its own; before Linux 6.9 of its process."""
+    try:
+        return os.pidfd_open(thread, PIDFD_THREAD)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.pidfd_open(int(status_of(thread)["Tgid"]))
 
 
 def status_of(thread: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ import select
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -22,8 +22,10 @@ from ipn.unixdiag import is_there
 
 from . import messages, seccomp
 from .calls import CALLS
+from .identity import acting_as, in_network_of
 from .machine import Machine
 from .messages import Receiving
+from .outcome import Outcome, Untold
 from .seccomp import Call
 from .sockets import ProgramSocket
 
@@ -33,6 +35,8 @@ SWEEP_SECONDS: Final = 2.0
 """How often to forget those that are closed."""
 NEED_A_COPY: Final = frozenset({"connect", "shutdown"})
 """Calls that change the socket itself."""
+ONLY_ONCE: Final = frozenset({"bind", "connect", "ioctl", "recvmsg"})
+"""Calls that come to something else when they are made again."""
 INODE: Final = "socket:["
 
 
@@ -46,6 +50,7 @@ class Supervisor:
         self._names = {number: name for name, number in machine.calls.items()}
         self._sockets: dict[int, ProgramSocket] = {}
         self._receiving: list[Receiving] = []
+        self._untold: dict[int, Untold] = {}
         self._swept = time.monotonic()
 
     def serve(self) -> None:
@@ -89,20 +94,23 @@ class Supervisor:
 
     def _receive_on(self) -> None:
         for receiving in list(self._receiving):
-            if messages.attempt(self._listener, receiving):
+            if (outcome := messages.attempt(self._listener, receiving)) is not None:
                 self._receiving.remove(receiving)
                 receiving.close()
+                self._finish(receiving.call, outcome, receiving.inode)
 
     def _sweep(self) -> None:
         """Forget the sockets that the program has closed: their networks lose them."""
         self._swept = time.monotonic()
         for inode in [inode for inode in self._sockets if not is_there(inode)]:
             self._sockets.pop(inode).close()
+        self._untold = {thread: untold for thread, untold in self._untold.items() if untold.inode in self._sockets}
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def _answer(self, call: Call) -> None:
         name = self._names[call.number]
+        untold = self._untold.pop(call.thread, None)
         try:
             if name in ("socket", "socketpair"):
                 self._make(call, name)
@@ -110,6 +118,8 @@ class Supervisor:
             sock = self._socket_of(call)
             if sock is None:
                 seccomp.answer(self._listener, call, go_on=True)
+            elif untold is not None and untold.is_repeated(call, sock.inode):
+                self._finish(call, untold.outcome, sock.inode)
             elif name in CALLS:
                 self._carry_out(call, name, sock)
             elif name == "recvmsg":
@@ -157,7 +167,20 @@ class Supervisor:
         finally:
             if fd >= 0:
                 os.close(fd)
-        seccomp.answer(self._listener, call, value)
+        self._finish(call, Outcome(value, writes=tuple(caller.writes)), sock.inode)
+
+    def _finish(self, call: Call, outcome: Outcome, inode: int) -> None:
+        """Give a call what it came to. Where a signal has ended it before, keep that until it is made again."""
+        told = False
+        if seccomp.is_valid(self._listener, call):
+            try:
+                for address, data in outcome.writes:
+                    seccomp.write_memory(call.thread, address, data)
+                told = seccomp.answer(self._listener, call, outcome.value, outcome.error)
+            except OSError as error:
+                told = seccomp.answer(self._listener, call, error=error.errno or errno.EIO)
+        if not told and not outcome.error and self._names[call.number] in ONLY_ONCE:
+            self._untold[call.thread] = Untold(call, inode, outcome)
 
     def _copy(self, call: Call) -> int:
         return seccomp.copy_descriptor(self._machine, call.thread, _as_int(call.arguments[0]))
@@ -167,11 +190,12 @@ class Supervisor:
         if not sock.handles_notices:
             seccomp.answer(self._listener, call, go_on=True)
             return
-        receiving = messages.begin(call, self._copy(call))
-        if messages.attempt(self._listener, receiving):
-            receiving.close()
-        else:
+        receiving = messages.begin(call, self._copy(call), sock.inode)
+        if (outcome := messages.attempt(self._listener, receiving)) is None:
             self._receiving.append(receiving)
+            return
+        receiving.close()
+        self._finish(call, outcome, sock.inode)
 
     def _send(self, call: Call, sock: ProgramSocket) -> None:
         """Let a long message go on to the kernel unless it is too long for the network."""
@@ -187,11 +211,12 @@ def _as_int(argument: int) -> int:
 
 @attrs.frozen
 class _Thread:
-    """The thread that made a call, for ``calls``."""
+    """The thread that made a call, for ``calls``. ``writes``: what is to be changed in its memory."""
 
     listener: int
     call: Call
     families: tuple[int, ...]
+    writes: list[tuple[int, bytes]] = attrs.field(factory=list)
 
     def integer(self, number: int) -> int:
         """Return an argument as a C int."""
@@ -204,17 +229,13 @@ class _Thread:
     def read(self, address: int, size: int) -> bytes:
         """Return memory that was the thread's own when it was read. EFAULT; EINTR when the call waits no more."""
         data = seccomp.read_memory(self.call.thread, address, size)
-        self._require_valid()
+        if not seccomp.is_valid(self.listener, self.call):
+            raise OSError(errno.EINTR, "the call does not wait any more")
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        """Change the thread's memory. EFAULT; EINTR when the call waits no more."""
-        self._require_valid()
-        seccomp.write_memory(self.call.thread, address, data)
-
-    def _require_valid(self) -> None:
-        if not seccomp.is_valid(self.listener, self.call):
-            raise OSError(errno.EINTR, "the call does not wait any more")
+        """Have the thread's memory changed when the call is answered."""
+        self.writes.append((address, data))
 
     def whole_path(self, path: str) -> str:
         """Return where a path of the program's is: its directory, and its root, may be others than ours."""
@@ -222,35 +243,9 @@ class _Thread:
         return root.rstrip("/") + path if path.startswith("/") else os.path.join(here, path)
 
     def as_itself(self) -> contextlib.AbstractContextManager[None]:
-        """Act with the thread's umask and, where we are root and it is not, with its identity."""
-        return _as(seccomp.status_of(self.call.thread))
+        """Act with the thread's umask and no more rights than it has."""
+        return acting_as(self.call.thread)
 
-
-@contextlib.contextmanager
-def _as(status: dict[str, str]) -> Iterator[None]:
-    """Act with the umask and the identity of /proc/PID/status."""
-    umask = os.umask(int(status["Umask"], 8))
-    restore = _become(status)
-    try:
-        yield
-    finally:
-        restore()
-        os.umask(umask)
-
-
-def _become(status: dict[str, str]) -> Callable[[], None]:
-    """Take on a thread's effective user and groups, if we can and they differ; return what gives them back."""
-    user, group = int(status["Uid"].split()[1]), int(status["Gid"].split()[1])
-    ours = os.geteuid(), os.getegid(), os.getgroups()
-    if ours[0] != 0 or (user, group) == ours[:2]:
-        return lambda: None
-    os.setgroups([int(number) for number in status["Groups"].split()])
-    os.setegid(group)
-    os.seteuid(user)
-
-    def restore() -> None:
-        os.seteuid(ours[0])
-        os.setegid(ours[1])
-        os.setgroups(ours[2])
-
-    return restore
+    def in_its_network(self) -> contextlib.AbstractContextManager[None]:
+        """Be in the thread's network namespace. EPERM where we may not."""
+        return in_network_of(self.call.thread)
