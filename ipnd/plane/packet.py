@@ -157,7 +157,7 @@ class PacketLink(MessageLink):
         if ends:
             self.run_at = 0
             self.delivery.forward(self, view, ends)
-        if at_end:
+        if at_end and self.backlog is None:  # else the end is read once more when what came before it is dealt with
             self.reading = False
             self.delivery.end_of_input(self)
 

@@ -108,7 +108,7 @@ def test_notices_wait_in_their_place_behind_messages(path: str, own: socket.sock
     with ipn.connect(path, receive=False) as sender:
         sent = 0
         while not admin.show_network(path)["ports"][0]["queued"]:
-            sender.send(b"%d" % sent)
+            sender.send(b"%-1500d" % sent)
             sent += 1
         with ipn.connect(path, receive=False):
             eventually(lambda: admin.show_network(path)["writers"] == 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -169,6 +170,26 @@ def test_what_a_sender_left_behind_still_arrives(ipnd: RunningDaemon) -> None:
                 sender.send(b"%08d" % sent + bytes(1000))
                 sent += 1
         sender.close()
+        heard = [int(slow.recv()[:8]) for _ in range(sent)]
+        assert heard == list(range(sent))
+        eventually(lambda: net.show()["members"] == 1)
+
+
+@KINDS
+def test_what_comes_with_the_end_of_a_sender_waits_for_a_full_receiver_too(ipnd: RunningDaemon, packet: bool) -> None:
+    path = ipnd.path("net")
+    with ipn.bind(path, lossless=True, pool=16) as net, ipn.connect(path, packet=True, timeout=5) as slow:
+        sender = ipn.connect(path, packet=packet)
+        sent = 0
+        while not port_of(net, slow.port)["queued"]:
+            sender.send(b"%08d" % sent + bytes(1000))
+            sent += 1
+        ipnd.process.send_signal(signal.SIGSTOP)  # so that it finds the messages and the end at the same time
+        for _ in range(24):
+            sender.send(b"%08d" % sent + bytes(1000))
+            sent += 1
+        sender.close()
+        ipnd.process.send_signal(signal.SIGCONT)
         heard = [int(slow.recv()[:8]) for _ in range(sent)]
         assert heard == list(range(sent))
         eventually(lambda: net.show()["members"] == 1)
