@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import os
+import resource
+import select
 import shutil
 import signal
 import socket
@@ -79,6 +81,7 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
     program = filter.build(machine, families, mtu)
     ours, theirs = socket.socketpair()
     supervising: list[threading.Thread] = []
+    listeners: list[int] = []
 
     def prepare() -> None:
         listener = seccomp.install(machine, program, filter.INSTRUCTION.size)
@@ -87,23 +90,37 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
     def started() -> None:
         theirs.close()
         if (listener := _received(ours)) is not None:
+            _have_room()
             supervisor = Supervisor(machine, listener, families)
+            listeners.append(listener)
             supervising.append(threading.Thread(target=supervisor.serve, daemon=True))
             supervising[0].start()
 
     status = child.run(command, prepare, started)
-    for thread in supervising:
-        _wait_for_the_others(thread)
+    for thread, listener in zip(supervising, listeners, strict=True):
+        _wait_for_the_others(thread, listener)
     sys.exit(status)
 
 
-def _wait_for_the_others(supervising: threading.Thread) -> None:
-    """Stay until the last process that PROGRAM has left behind has ended, or a signal ends us."""
+def _have_room() -> None:
+    """Raise our limit of descriptors: each socket of the program's takes some of ours. The program keeps its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _wait_for_the_others(supervising: threading.Thread, listener: int) -> None:
+    """Stay until the last process that PROGRAM has left behind has ended, or a signal ends us.
+
+    The listener tells (POLLHUP); the supervisor may just be waiting for somebody who does not answer.
+    """
     supervising.join(AT_ONCE)
     if supervising.is_alive():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, child.PASSED_ON)
-        supervising.join()
+        poll = select.poll()
+        poll.register(listener, 0)
+        poll.poll()
+        supervising.join(AT_ONCE)
 
 
 def _received(sock: socket.socket) -> int | None:

@@ -1,7 +1,8 @@
 """A data socket that the client brings along: it is connected to us where it is, in whatever processes share it.
 
 So a program whose socket exists before it joins keeps that very socket: copies, flags and polls of it included. Our end
-is nobody else's, which matters, as who shares it could make us wait on it.
+is nobody else's, which matters, as who shares it could make us wait on it. The two meet at a socket file in a directory
+that is only ours: nobody can come between them, and unlike an abstract address it is there in all network namespaces.
 """
 
 from __future__ import annotations
@@ -9,13 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from typing import Final
+import tempfile
 
-UCRED: Final = struct.Struct("@iII")
-"""``struct ucred`` (unix(7)): process, user, group."""
-STRANGERS: Final = 8
-"""Connections of others that are turned away before we give up. The address is a random one, and short-lived."""
+from ipn.rendezvous import short_address
 
 
 def take_socket(fd: int) -> socket.socket:
@@ -43,16 +40,13 @@ def _is_connected(sock: socket.socket) -> bool:
 
 
 def meet(theirs: socket.socket) -> socket.socket:
-    """Connect ``theirs`` to us and return our end. Neither side waits; errors are those of connect(2)."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")
-        listener.listen(STRANGERS)
-        listener.setblocking(False)
-        theirs.connect(listener.getsockname())
-        for _ in range(STRANGERS):
-            ours, _ = listener.accept()
-            # Whoever called connect is the other end's process to the kernel; here that was us, and nobody else can be.
-            if UCRED.unpack(ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))[0] == os.getpid():
-                return ours
-            ours.close()
-    raise OSError(errno.ECONNREFUSED, "connect: somebody keeps coming between us and the socket")
+    """Connect ``theirs`` to us and return our end. Neither side waits. Errors: those of mkdtemp(3) and connect(2)."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ipnd-") as directory,
+        short_address(f"{directory}/meet") as address,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+    ):
+        listener.bind(address)
+        listener.listen(1)
+        theirs.connect(address)
+        return listener.accept()[0]

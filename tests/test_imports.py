@@ -16,6 +16,7 @@ IO = {"trio", "socket", "os", "time", "logging", "select", "subprocess", "thread
 PURE = [
     "ipnctl/programs/filter.py",
     "ipnctl/programs/machine.py",
+    "ipnctl/programs/outcome.py",
     "ipn/abi.py",
     "ipn/framing.py",
     "ipn/greeting.py",

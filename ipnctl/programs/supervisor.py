@@ -160,7 +160,7 @@ class Supervisor:
         if name in ("bind", "connect"):
             self._sweep()
         caller = _Thread(self._listener, call, self.families)
-        fd = self._copy(call) if name in NEED_A_COPY else -1
+        fd = self._copy(call, sock) if name in NEED_A_COPY else -1
         try:
             with sock.with_copy(fd):
                 value = CALLS[name](caller, sock)
@@ -182,15 +182,20 @@ class Supervisor:
         if not told and not outcome.error and self._names[call.number] in ONLY_ONCE:
             self._untold[call.thread] = Untold(call, inode, outcome)
 
-    def _copy(self, call: Call) -> int:
-        return seccomp.copy_descriptor(self._machine, call.thread, _as_int(call.arguments[0]))
+    def _copy(self, call: Call, sock: ProgramSocket) -> int:
+        """Return a copy of the socket that a call is on. EBADF when another thread has put something else there."""
+        fd = seccomp.copy_descriptor(self._machine, call.thread, _as_int(call.arguments[0]))
+        if os.fstat(fd).st_ino != sock.inode:
+            os.close(fd)
+            raise OSError(errno.EBADF, "the descriptor is another one by now")
+        return fd
 
     def _receive(self, call: Call, sock: ProgramSocket) -> None:
         """Answer recvmsg(2), here only where there may be notices."""
         if not sock.handles_notices:
             seccomp.answer(self._listener, call, go_on=True)
             return
-        receiving = messages.begin(call, self._copy(call), sock.inode)
+        receiving = messages.begin(call, self._copy(call, sock), sock.inode)
         if (outcome := messages.attempt(self._listener, receiving)) is None:
             self._receiving.append(receiving)
             return

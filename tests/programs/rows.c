@@ -289,8 +289,8 @@ static void messages(int net, int other)
     received("recv what was written", other, 100, 0);
     row("sendto somewhere", sendto(net, data, 6, 0, at("elsewhere"), sizeof(struct sockaddr_un)));
     result = recvfrom(other, data, 100, 0, (struct sockaddr *)&from, &room);
-    value("recvfrom", result, "%s", room && *from.sun_path ? from.sun_path + strlen(directory) + 1 : "");
-    value("C: whom from", 0, "%d %d %u", from.sun_family, *from.sun_path, room);
+    value("recvfrom", result, "%s", from.sun_family == AF_IPN ? from.sun_path + strlen(directory) + 1 : "");
+    value("C: whom from", 0, "%d", from.sun_family);
     row("send for a small room", send(net, "0123456789", 10, 0));
     received("recv in a small room", other, 4, 0);
     row("send the next", send(net, "next", 4, 0));

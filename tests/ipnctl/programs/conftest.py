@@ -11,6 +11,7 @@ import pytest
 
 from tests.ipnctl.command import Ipnctl
 from tests.ipnctl.programs.compiling import Compiler
+from tests.ipnctl.programs.scripts import Scripts
 from tests.running import RunningDaemon
 
 
@@ -50,3 +51,9 @@ def programs(lasting_ipnd: RunningDaemon) -> Iterator[Ipnctl]:
         yield command
     finally:
         command.close()
+
+
+@pytest.fixture
+def script(programs: Ipnctl) -> Scripts:
+    """Run programs written in Python under ``ipnctl run``."""
+    return Scripts(programs)

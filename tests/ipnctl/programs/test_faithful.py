@@ -1,352 +1,410 @@
-"""What a program sees of its sockets: they are ordinary descriptors, in all its processes, and nothing else changes."""
+"""What programs do with their AF_IPN sockets besides talking: all that can be done with a descriptor."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
+import errno
+import os
+import shutil
 from pathlib import Path
-
-import pytest
 
 import ipn
 from ipn import admin
-from tests.running import RunningDaemon
+from tests.ipnctl.programs.scripts import Scripts
+from tests.netns import own_namespace
+from tests.peers import NOBODY, requires_root
 from tests.waiting import eventually
 
-PREAMBLE = """
-import ctypes, errno, fcntl, os, select, signal, socket, struct, sys, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
 
-def call(name, *arguments):
-    result = getattr(libc, name)(*arguments)
-    return result if result >= 0 else -ctypes.get_errno()
+def members(path: str) -> int:
+    count: int = admin.show_network(path)["members"]
+    return count
 
-def address(path):
-    return struct.pack("=H108s", 34, os.fsencode(path))
 
-def node(flags=0):
-    return call("socket", 34, 3 | flags, 1)
+# -- processes and threads -------------------------------------------------------------------------------------------
 
-def bind(fd, path): return call("bind", fd, address(path), 110)
-def connect(fd, path=None): return call("connect", fd, address(path) if path else None, 110 if path else 0)
-def name(fd):
-    room, size = ctypes.create_string_buffer(110), ctypes.c_int(110)
-    found = call("getsockname", fd, room, ctypes.byref(size))
-    return os.fsdecode(room.raw[2:].split(b"\\0")[0]) if not found else found
 
-path = sys.argv[1]
+def test_a_child_joins_with_its_parents_socket(script: Scripts) -> None:
+    code = """
+fd, path = new(), sys.argv[1]
+if os.fork() == 0:
+    os._exit(-bind(fd, path) or -connect(fd, path))
+status = os.wait()[1]
+other = messages(member(path))
+os.write(fd, b"from the parent")
+print([status, name(fd), other.recv(100)])
 """
-SECONDS = 20
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def path(ipnd: RunningDaemon) -> str:
-    path = ipnd.path("net")
-    admin.create_network(path)
-    return path
+    path = script.path("forked")
+    assert script(code, path) == [0, path, b"from the parent"]
 
 
-def start(ipnd: RunningDaemon, code: str, path: str, **options: object) -> subprocess.Popen[str]:
-    """Start a program, with pipes for what it reads and says."""
-    program = [sys.executable, "-c", PREAMBLE + textwrap.dedent(code), path]
-    command = [sys.executable, "-m", "ipnctl", "run", "--", *program]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=ipnd.env, text=True, **pipes, **options)  # type: ignore[call-overload,no-any-return]
+def test_threads_use_each_others_sockets(script: Scripts) -> None:
+    code = """
+found, path = [], sys.argv[1]
+keeper = new()
+bind(keeper, path)
+made = [new() for _ in range(8)]
+def join(fd):
+    found.append(connect(fd, path))
+threads = [threading.Thread(target=join, args=(fd,)) for fd in made]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+os.write(made[0], b"to all")
+print([found, {os.read(fd, 100) for fd in made[1:]}])
+"""
+    assert script(code, script.path("threads")) == [[0] * 8, {b"to all"}]
 
 
-@pytest.fixture
-def run(ipnd: RunningDaemon) -> Run:
-    """Give what runs a program to its end, which must be a good one, and returns what it said."""
-
-    def run(code: str, path: str, status: int = 0) -> str:
-        with start(ipnd, code, path) as process:
-            try:
-                out, err = process.communicate(timeout=SECONDS)
-            finally:
-                process.kill()
-        assert process.returncode == status, out + err
-        return out
-
-    return run  # type: ignore[return-value]
-
-
-# -- descriptors -----------------------------------------------------------------------------------------------------
+def test_a_thread_with_files_of_its_own_joins(script: Scripts) -> None:
+    code = """
+CLONE_FILES = 0x400
+found = []
+def join():
+    found.append(call("unshare", CLONE_FILES))
+    fd = new()
+    found.extend([bind(fd, sys.argv[1]), connect(fd, sys.argv[1])])
+thread = threading.Thread(target=join)
+thread.start()
+thread.join()
+print(found)
+"""
+    assert script(code, script.path("unshared")) == [0, 0, 0]
 
 
-def test_copies_made_before_and_after_connecting_are_the_same_socket(run: Callable[..., str], path: str) -> None:
-    with ipn.connect(path, timeout=5) as other:
-        run(
-            """
-            fd = node()
-            before = os.dup(fd)
-            assert connect(fd, path) == 0
-            os.dup2(fd, 100)
-            assert name(before) == name(100) == path
-            os.write(before, b"one"); os.write(100, b"two"); os.close(fd); os.write(before, b"three")
-            """,
-            path,
-        )
-        assert [other.recv() for _ in range(3)] == [b"one", b"two", b"three"]
+def test_exec_keeps_a_socket_unless_it_is_to_be_closed(script: Scripts) -> None:
+    code = """
+if len(sys.argv) == 2:
+    kept, closed = new(), new(socket.SOCK_CLOEXEC)
+    bind(kept, sys.argv[1]), bind(closed, sys.argv[1] + "-closed"), connect(kept, sys.argv[1])
+    flags = [fcntl.fcntl(fd, fcntl.F_GETFD) for fd in (kept, closed)]
+    os.execv(sys.executable, [*sys.orig_argv, str(flags), str(kept), str(closed)])
+print([sys.argv[2], name(int(sys.argv[3])), name(int(sys.argv[4])), os.write(int(sys.argv[3]), b"still")])
+"""
+    path = script.path("exec")
+    assert script(code, path) == ["[0, 1]", path, -errno.EBADF, 5]
 
 
-def test_forked_children_and_threads_share_it(run: Callable[..., str], path: str) -> None:
-    with ipn.connect(path, timeout=5) as other:
-        run(
-            """
-            fd = node()
-            if os.fork() == 0:
-                assert connect(fd, path) == 0
-                os._exit(0)
-            assert os.wait()[1] == 0
-            assert name(fd) == path and connect(fd, path) == -errno.EISCONN
-            thread = threading.Thread(target=os.write, args=(fd, b"from a thread"))
-            thread.start(); thread.join()
-            """,
-            path,
-        )
-        assert other.recv() == b"from a thread"
+# -- copies ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_goes_through_exec_unless_it_was_made_to_be_closed_there(run: Callable[..., str], path: str) -> None:
-    out = run(
-        """
-        for flags in (0, socket.SOCK_CLOEXEC):
-            fd = node(flags)
-            assert fcntl.fcntl(fd, fcntl.F_GETFD) == (fcntl.FD_CLOEXEC if flags else 0)
-            assert connect(fd, path) == 0
-            if os.fork() == 0:
-                os.execvp("sh", ["sh", "-c", f"echo x >&{fd} && echo open || echo closed"])
-            os.wait()
-        """,
-        path,
-    )
-    assert out == "open\nclosed\n"
+def test_copies_are_the_same_socket(script: Scripts) -> None:
+    code = """
+fd, path = new(), sys.argv[1]
+copy = os.dup(fd)
+bind(copy, path), connect(fd, path)
+os.close(fd)
+print([name(copy), connect(copy, path)])
+"""
+    path = script.path("dup")
+    assert script(code, path) == [path, -errno.EISCONN]
 
 
-def test_a_process_that_is_sent_a_descriptor_can_use_and_manage_it(run: Callable[..., str], path: str) -> None:
-    run(
-        """
-        ours, theirs = socket.socketpair()
-        if os.fork() == 0:
-            fd = node()
-            assert connect(fd, path) == 0
-            socket.send_fds(theirs, [b"x"], [fd])
-            os._exit(0)
-        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
-        os.wait()
-        assert name(fd) == path
-        assert call("shutdown", fd, socket.SHUT_WR) == 0
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        try: os.write(fd, b"x")
-        except BrokenPipeError: pass
-        else: raise SystemExit("it could send")
-        """,
-        path,
-    )
+def test_a_copy_over_another_socket_closes_that(script: Scripts) -> None:
+    code = """
+one, other = new(), new()
+bind(one, sys.argv[1]), connect(one, sys.argv[1])
+bind(other, sys.argv[2]), connect(other, sys.argv[2])
+os.dup2(one, other)
+print([name(other)], flush=True)
+sys.stdin.read()
+"""
+    one, other = script.path("one"), script.path("other")
+    program = script.start(code, one, other)
+    program.wait_for(lambda out: b"\n" in out)
+    assert eval(program.out.read_text()) == [one]
+    assert members(one) == 1
+    eventually(lambda: not os.path.exists(other))
+    program.end().ok()
 
 
-def test_closing_it_ends_a_network_that_nobody_else_is_on_whether_it_was_only_bound_or_connected(
-    ipnd: RunningDaemon, run: Callable[..., str]
-) -> None:
-    own = ipnd.path("own")
-    out = run(
-        """
-        fd = node()
-        assert bind(fd, path) == 0 and os.path.exists(path)
+def test_a_socket_is_passed_to_another_process_which_manages_it(script: Scripts) -> None:
+    code = """
+path = sys.argv[1]
+here, there = socket.socketpair()
+if os.fork() == 0:
+    here.close()
+    _, (fd,), _, _ = socket.recv_fds(there, 1, 1)
+    found = [name(fd), call("shutdown", fd, socket.SHUT_WR), call("send", fd, b"x", 1, socket.MSG_NOSIGNAL)]
+    there.send(repr(found).encode())
+    os._exit(0)
+there.close()
+fd = new()
+bind(fd, path), connect(fd, path)
+socket.send_fds(here, [b"!"], [fd])
+print([eval(here.recv(1000)), call("send", fd, b"x", 1, socket.MSG_NOSIGNAL)])
+"""
+    path = script.path("passed")
+    assert script(code, path) == [[path, 0, -errno.EPIPE], -errno.EPIPE]
+
+
+# -- close -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_ends_when_the_socket_that_is_bound_to_it_is_closed(script: Scripts) -> None:
+    code = """
+fd = new()
+print(bind(fd, sys.argv[1]), flush=True)
+sys.stdin.readline()
+os.close(fd)
+print("closed", flush=True)
+sys.stdin.read()
+"""
+    path = script.path("bound")
+    program = script.start(code, path)
+    program.wait_for(lambda out: out == b"0\n")
+    assert members(path) == 0
+    program.feed(b"\n")
+    program.wait_for(lambda out: out.endswith(b"closed\n"))
+    eventually(lambda: not os.path.exists(path))
+    program.end().ok()
+
+
+def test_a_member_leaves_with_its_last_copy_or_its_process(script: Scripts) -> None:
+    code = """
+path = sys.argv[1]
+def child(end):
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        fd = member(path)
+        os.write(write, b"!")
+        os.read(stop[0], 1)
+        end(fd)
+    os.read(read, 1)
+    return pid
+def close(fd):
+    os.close(fd)
+    time.sleep(60)
+stop = os.pipe()
+killed = child(lambda fd: time.sleep(60))
+closing = child(close)
+ending = child(lambda fd: os._exit(0))
+sys.stdin.readline()
+os.kill(killed, signal.SIGKILL)
+os.write(stop[1], b"!!!")
+sys.stdin.read()
+os.kill(closing, signal.SIGKILL)
+"""
+    path = script.path("leaving")
+    with ipn.bind(path):
+        program = script.start(code, path)
+        eventually(lambda: members(path) == 3)
+        program.feed(b"\n")
+        eventually(lambda: members(path) == 0)
+        program.end().ok()
+
+
+def test_many_sockets_one_after_the_other_leave_no_descriptor_behind(script: Scripts) -> None:
+    code = """
+def some(count):
+    for _ in range(count):
+        fd = new()
+        connect(fd, sys.argv[1])
         os.close(fd)
-        while os.path.exists(path): time.sleep(0.01)
-        fd = node()
-        assert bind(fd, path) == 0 and connect(fd) == 0
-        os.close(fd)
-        while os.path.exists(path): time.sleep(0.01)
-        print(connect(node(), path) in (-errno.ENOENT, -errno.ECONNREFUSED))
-        """,
-        own,
-    )
-    assert out == "True\n"
-    assert not admin.list_networks()
+for line in sys.stdin:
+    some(int(line))
+    print("done", flush=True)
+"""
+    path = script.path("many")
+    with ipn.bind(path):
+        program, daemon = script.start(code, path), script.programs.daemon
+
+        def after(count: int, lines: int) -> tuple[int, int]:
+            program.feed(b"%d\n" % count)
+            program.wait_for(lambda out: out.count(b"done") == lines)
+            eventually(lambda: members(path) == 0)
+            return len(os.listdir(f"/proc/{program.process.pid}/fd")), daemon.fds()
+
+        before = after(3, 1)
+        supervisor, _ = after(60, 2)
+        assert supervisor <= before[0] + 2, "the last one is forgotten later"
+        eventually(lambda: daemon.fds() <= before[1] + 1)
+        program.end().ok()
 
 
-def test_what_waits_does_so_as_its_flags_say(run: Callable[..., str], path: str) -> None:
-    run(
-        """
-        def blocks(fd):
-            try: os.read(fd, 10)
-            except BlockingIOError: return False
-        one, two = node(socket.SOCK_NONBLOCK), node()
-        assert fcntl.fcntl(one, fcntl.F_GETFL) & os.O_NONBLOCK and not fcntl.fcntl(two, fcntl.F_GETFL) & os.O_NONBLOCK
-        assert connect(one, path) == 0 and connect(two, path) == 0
-        assert blocks(one) is False
-        os.set_blocking(two, False)
-        assert blocks(two) is False
-        """,
-        path,
-    )
+def test_a_program_may_have_as_many_sockets_as_it_may_have_descriptors(script: Scripts) -> None:
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))
+fds, found = [], []
+while (fd := new()) >= 0:
+    fds.append(fd)
+    found.append(connect(fd, sys.argv[1]))
+print([len(fds), set(found), fd])
+"""
+    path = script.path("all")
+    with ipn.bind(path, ports=200):
+        small = ("sh", "-c", 'ulimit -S -n 150; exec "$@"', "sh")
+        count, found, last = script(code, path, prefix=small)
+    assert (found, last) == ({0}, -errno.EMFILE)
+    assert count > 140
 
 
-def test_who_polled_it_before_it_was_connected_is_told_of_messages(run: Callable[..., str], path: str) -> None:
-    run(
-        """
-        one, two = node(), node()
-        poll = select.epoll()
-        poll.register(one, select.EPOLLIN)
-        assert connect(one, path) == 0 and connect(two, path) == 0
-        assert poll.poll(0) == []
-        os.write(two, b"x")
-        assert poll.poll(5) == [(one, select.EPOLLIN)]
-        assert select.select([one], [], [], 0)[0] == [one] and os.read(one, 10) == b"x"
-        """,
-        path,
-    )
+# -- waiting ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_end_of_the_network_is_the_end_of_what_comes(ipnd: RunningDaemon, path: str) -> None:
-    code = "fd = node(); assert connect(fd, path) == 0; print('in', flush=True); print(os.read(fd, 10), flush=True)"
-    with start(ipnd, code, path) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in\n"
+def test_a_socket_that_does_not_wait_stays_one_that_does_not_wait(script: Scripts) -> None:
+    code = """
+path, found = sys.argv[1], []
+for flags, later in ((socket.SOCK_NONBLOCK, None), (0, os.O_NONBLOCK), (socket.SOCK_NONBLOCK, 0)):
+    fd = member(path, flags)
+    if later is not None:
+        fcntl.fcntl(fd, fcntl.F_SETFL, later)
+    found.append(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK != 0)
+    if found[-1]:
+        found.append(call("recv", fd, ctypes.create_string_buffer(9), 9, 0))
+print(found)
+"""
+    path = script.path("nonblocking")
+    with ipn.bind(path):
+        assert script(code, path) == [True, -errno.EAGAIN, True, -errno.EAGAIN, False]
+
+
+def test_who_polls_before_the_socket_joins_is_told_afterwards(script: Scripts) -> None:
+    code = """
+fd, path = new(), sys.argv[1]
+epoll, poll = select.epoll(), select.poll()
+epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+poll.register(fd, select.POLLIN)
+assert connect(fd, path) == 0
+epoll.poll(0)
+print("joined", flush=True)
+print([epoll.poll(10), poll.poll(10000), select.select([fd], [], [], 10)[0], os.read(fd, 100)])
+"""
+    path = script.path("polled")
+    with ipn.bind(path) as net:
+        net.connect()
+        program = script.start(code, path)
+        program.wait_for(lambda out: b"joined" in out)
+        net.send(b"at last")
+        out = program.end().ok().text
+    fd = 3
+    assert eval(out.splitlines()[1]) == [[(fd, 1)], [(fd, 1)], [fd], b"at last"]
+
+
+def test_the_end_of_the_network_wakes_who_waits(script: Scripts) -> None:
+    code = """
+fd = member(sys.argv[1])
+epoll = select.epoll()
+epoll.register(fd, select.EPOLLRDHUP)
+print("joined", flush=True)
+print([epoll.poll(10)[0][1] & select.EPOLLRDHUP, os.read(fd, 100)])
+"""
+    path = script.path("ending")
+    with ipn.bind(path):
+        program = script.start(code, path)
+        program.wait_for(lambda out: b"joined" in out)
         admin.delete_network(path)
-        assert process.stdout.readline() == "b''\n"
+        assert eval(program.end().ok().text.splitlines()[1]) == [0x2000, b""]
 
 
-# -- everything else ---------------------------------------------------------------------------------------------------
+# -- what is not AF_IPN ----------------------------------------------------------------------------------------------
 
 
-def test_sockets_of_other_families_are_what_they_were(run: Callable[..., str], path: str) -> None:
-    run(
-        """
-        fd = node()  # from now on the supervisor has something to look for
-        server = socket.create_server(("127.0.0.1", 0))
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        client = socket.create_connection(server.getsockname())
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        there, _ = server.accept()
-        there.sendall(bytes(1_000_000)); there.shutdown(socket.SHUT_WR)
-        assert sum(map(len, iter(lambda: client.recvmsg(65536)[0], b""))) == 1_000_000
-        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
-        one, other = socket.socketpair(); one.send(b"x"); assert other.recv(1) == b"x"
-        """,
-        path,
-    )
-
-
-def test_paths_are_where_the_program_is_and_its_umask_holds(
-    ipnd: RunningDaemon, run: Callable[..., str], tmp_path: Path
-) -> None:
-    out = run(
-        """
-        os.chdir(path); os.umask(0o027)
-        fd = node()
-        assert bind(fd, "here") == 0
-        print(oct(os.stat("here").st_mode & 0o777), name(fd))
-        """,
-        ipnd.path(""),
-    )
-    assert out == f"0o750 {ipnd.path('here')}\n"
-
-
-@pytest.fixture
-def busy(ipnd: RunningDaemon, path: str) -> Iterator[subprocess.Popen[str]]:
-    """Give a program that is on the network and does what a line tells it."""
+def test_sockets_of_other_families_are_what_they_were(script: Scripts) -> None:
     code = """
-    fd = node()
-    assert connect(fd, path) == 0
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    print(os.getpid(), flush=True)
-    for line in sys.stdin: print(eval(line), flush=True)
-    """
-    with start(ipnd, code, path) as process:
-        yield process
-        process.kill()
+path, found = sys.argv[1], []
+keeper = new()
+bind(keeper, path + "-ipn"), connect(keeper, path + "-ipn")
+for family, where in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, path)):
+    with socket.socket(family) as listener, socket.socket(family) as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        client.sendall(bytes(100000))
+        got = 0
+        while got < 100000:
+            got += len(server.recvmsg(65536)[0])
+        client.shutdown(socket.SHUT_WR)
+        found.append([server.recv(1), client.getpeername() == listener.getsockname(),
+                      client.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), client.family == family])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+    other.bind(("127.0.0.1", 0))
+    one.sendto(bytes(5000), other.getsockname())
+    found.append(len(other.recv(9000)))
+pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+pair[0].send(bytes(5000))
+found.append([len(pair[1].recv(9000)), os.write(os.open("/dev/null", os.O_WRONLY), bytes(5000))])
+print(found)
+"""
+    assert script(code, script.path("others")) == [[b"", True, 1, True], [b"", True, 1, True], 5000, [5000, 5000]]
 
 
-def said(process: subprocess.Popen[str], line: str = "") -> str:
-    """Tell the program a line, and return what it says."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if line:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    return process.stdout.readline().strip()
+# -- places and persons ----------------------------------------------------------------------------------------------
 
 
-def test_calls_of_a_program_whose_supervisor_was_killed_fail_and_do_not_hang(
-    busy: subprocess.Popen[str], path: str
-) -> None:
-    assert int(said(busy)) > 0
-    assert said(busy, "name(fd) == path") == "True"
-    busy.kill()
-    eventually(lambda: admin.show_network(path)["members"] == 0)
-    assert said(busy, "name(fd) == -errno.ENOSYS, node() == -errno.ENOSYS") == "(True, True)"
-    assert said(busy, "os.read(fd, 10)") == "b''"
-
-
-def test_calls_fail_when_the_daemon_was_killed(ipnd: RunningDaemon, busy: subprocess.Popen[str]) -> None:
-    said(busy)
-    ipnd.kill()
-    assert said(busy, "os.read(fd, 10)") == "b''"
-    assert int(said(busy, "call('setsockopt', fd, 0, 1, b'descr', 5)")) < 0
-    assert int(said(busy, "connect(node(), path)")) < 0
-
-
-def test_bad_pointers_and_lengths_are_errors_of_the_call(busy: subprocess.Popen[str]) -> None:
-    said(busy)
-    assert said(busy, "call('bind', node(), ctypes.c_void_p(8), 110) == -errno.EFAULT") == "True"
-    assert said(busy, "call('connect', node(), address(path), 1 << 20) == -errno.EINVAL") == "True"
-    assert said(busy, "call('setsockopt', fd, 0, 1, b'x', 0x7fffffff) == -errno.EINVAL") == "True"
-    assert said(busy, "call('setsockopt', fd, 0, 1, ctypes.c_void_p(8), 4) == -errno.EFAULT") == "True"
-    assert said(busy, "call('getsockname', fd, ctypes.c_void_p(8), ctypes.c_void_p(8)) == -errno.EFAULT") == "True"
-    assert said(busy, "name(fd) == path") == "True"
-
-
-# -- the command -------------------------------------------------------------------------------------------------------
-
-
-def test_exit_status_and_signals_are_passed_on(ipnd: RunningDaemon, run: Callable[..., str], path: str) -> None:
-    run("raise SystemExit(7)", path, status=7)
-    run("os.kill(os.getpid(), signal.SIGKILL)", path, status=128 + 9)
-    code = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); print('ready', flush=True); signal.pause()"
-    with start(ipnd, code, path) as process:
-        assert said(process) == "ready"
-        process.terminate()
-        assert process.wait(SECONDS) == 5
-
-
-def test_it_ends_with_the_last_of_its_processes(ipnd: RunningDaemon, path: str) -> None:
+def test_a_relative_path_is_where_the_process_is(script: Scripts) -> None:
     code = """
-    if os.fork() == 0:
-        os.setsid(); fd = node()
-        assert connect(fd, path) == 0
-        print("in", flush=True); sys.stdin.readline()
-    """
-    with start(ipnd, code, path) as process:
-        assert said(process) == "in"
-        assert admin.show_network(path)["members"] == 1
-        assert process.poll() is None
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(SECONDS) == 0
+fd = new()
+os.chdir(sys.argv[1])
+os.mkdir("below")
+found = [bind(fd, "net")]
+os.chdir("below")
+other = new()
+found += [connect(fd, "../net"), connect(other, "../net"), os.path.realpath(name(other))]
+print(found)
+"""
+    directory = script.path("relative")
+    os.mkdir(directory)
+    assert script(code, directory) == [0, 0, 0, f"{directory}/net"]
 
 
-def test_one_within_another_is_refused(ipnd: RunningDaemon, path: str) -> None:
-    ipnctl = [sys.executable, "-m", "ipnctl", "run", "--"]
-    done = subprocess.run([*ipnctl, *ipnctl, "true"], env=ipnd.env, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 126
-    assert "there can be only one" in done.stderr
+@requires_root
+def test_a_path_is_where_it_is_for_a_process_with_another_root(script: Scripts) -> None:
+    code = """
+os.chroot(sys.argv[1])
+os.chdir("/")
+fd = new()
+print([bind(fd, "/net"), connect(fd, "net"), os.listdir("/")])
+"""
+    directory = script.path("root")
+    os.mkdir(directory)
+    assert script(code, directory) == [0, 0, ["net"]]
 
 
-def test_many_sockets_one_after_another_leave_no_descriptors(
-    ipnd: RunningDaemon, busy: subprocess.Popen[str]
-) -> None:
-    said(busy)
-    supervisor = Path(f"/proc/{busy.pid}/fd")
-    fds, ours = ipnd.fds(), len(list(supervisor.iterdir()))
-    assert said(busy, "sum(connect(fd, path) + (os.close(fd) or 0) for fd in (node() for _ in range(100)))") == "0"
-    assert said(busy, "node() > 0") == "True"
-    eventually(lambda: ipnd.fds() <= fds + 2)
-    eventually(lambda: len(list(supervisor.iterdir())) <= ours + 6)
+def test_the_umask_is_the_processs(script: Scripts) -> None:
+    code = """
+found = []
+for mask in (0o077, 0o027):
+    os.umask(mask)
+    fd = new()
+    bind(fd, sys.argv[1] + str(mask))
+    found.append(os.stat(sys.argv[1] + str(mask)).st_mode & 0o777)
+print(found)
+"""
+    assert script(code, script.path("masked")) == [0o700, 0o750]
+
+
+@requires_root
+def test_who_has_given_up_root_has_the_rights_of_its_new_user(script: Scripts) -> None:
+    code = f"""
+os.setgroups([])
+os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+private, readable, directory = sys.argv[1:]
+reader, own = new(), new()
+found = [connect(new(), private), bind(new(), readable), connect(reader, readable)]
+found += [call("send", reader, b"x", 1, socket.MSG_NOSIGNAL)]
+found += [bind(new(), os.path.dirname(private) + "/mine"), bind(own, directory + "/mine")]
+print([*found, os.stat(directory + "/mine").st_uid])
+"""
+    private, readable, directory = (script.path(name) for name in ("private", "readable", "nobodys"))
+    os.mkdir(directory)
+    os.chown(directory, NOBODY, NOBODY)
+    with ipn.bind(private), ipn.bind(readable):
+        Path(private).chmod(0o600)
+        Path(readable).chmod(0o644)
+        found = script(code, private, readable, directory)
+    shutil.rmtree(directory)
+    assert found == [-errno.EACCES, -errno.EPERM, 0, -errno.EPIPE, -errno.EACCES, 0, NOBODY]
+
+
+def test_a_program_in_another_network_namespace_joins(script: Scripts) -> None:
+    code = "fd = new(); print([connect(fd, sys.argv[1]), os.write(fd, b'hello')])"
+    path = script.path("elsewhere")
+    with ipn.bind(path) as net:
+        net.connect()
+        with own_namespace(tun=False):
+            assert script(code, path) == [0, 5]
+        assert net.recv() == b"hello"

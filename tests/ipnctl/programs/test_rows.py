@@ -61,7 +61,7 @@ ONLY_C: Final[dict[str, str]] = {
     "C: domain": f"0 {ipn.AF_IPN}",
     "C: protocol": f"0 {ipn.IPN_BROADCAST}",
     "C: protocol of any": f"0 {ipn.IPN_BROADCAST}",
-    "C: whom from": f"0 {int(socket.AF_UNIX)} 0 8",
+    "C: whom from": f"0 {int(socket.AF_UNIX)}",
     "C: bind nowhere": "EFAULT",
     "C: bind null": "EFAULT",
     "C: bind no length": "EINVAL",
