@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from typing import Final
 
 import attrs
@@ -33,6 +34,8 @@ ID: Final = struct.Struct("=Q")
 CONTINUE: Final = 1
 ADD_AND_ANSWER: Final = 2
 PIDFD_THREAD: Final = os.O_EXCL
+MOMENT: Final = 0.0001
+"""Seconds after which to look again whether a thread has gone to sleep, or given up its call."""
 
 RECEIVE: Final = 0xC0502100
 SEND: Final = 0xC0182101
@@ -152,6 +155,24 @@ def is_valid(listener: int, call: Call) -> bool:
     except OSError:
         return False
     return True
+
+
+def expects_answer(listener: int, call: Call) -> bool:
+    """Return whether the thread of ``call`` sleeps until it is answered.
+
+    One that runs has been woken by a signal, and is about to give up the call: an answer now would be taken for told,
+    and be lost. So that is waited for.
+    """
+    while is_valid(listener, call):
+        try:
+            with open(f"/proc/{call.thread}/stat", "rb", buffering=0) as file:
+                state = file.read(4096).rpartition(b") ")[2][:1]
+        except OSError:
+            return False
+        if state == b"S":
+            return True
+        time.sleep(MOMENT)
+    return False
 
 
 def answer(listener: int, call: Call, value: int = 0, error: int = 0, *, go_on: bool = False) -> bool:

@@ -173,12 +173,13 @@ class Supervisor:
         """Give a call what it came to. Where a signal has ended it before, keep that until it is made again."""
         told = False
         if seccomp.is_valid(self._listener, call):
+            value, error = outcome.value, outcome.error
             try:
                 for address, data in outcome.writes:
                     seccomp.write_memory(call.thread, address, data)
-                told = seccomp.answer(self._listener, call, outcome.value, outcome.error)
-            except OSError as error:
-                told = seccomp.answer(self._listener, call, error=error.errno or errno.EIO)
+            except OSError as fault:
+                value, error = 0, fault.errno or errno.EFAULT
+            told = seccomp.expects_answer(self._listener, call) and seccomp.answer(self._listener, call, value, error)
         if not told and not outcome.error and self._names[call.number] in ONLY_ONCE:
             self._untold[call.thread] = Untold(call, inode, outcome)
 
