@@ -60,7 +60,7 @@ def start_daemon(control: str) -> None:
     code = process.poll() if readable else None
     if readable and code is None:
         code = process.wait(5)
-    if code != ALREADY_RUNS:
+    if code not in (0, ALREADY_RUNS):  # 0: somebody else has waited for it, so nobody knows; connecting will tell
         text = f"ipnd could not be started (exit {code}); see {log_path}"
         raise ConnectionRefusedError(errno.ECONNREFUSED, text, control)
 

@@ -7,6 +7,7 @@ killed it gets SIGHUP, as if its terminal had gone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -29,9 +30,11 @@ FROM_THE_TERMINAL: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
 SET_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """Those that the interpreter ignores, which a command would inherit (signal(7), exec)."""
 
-PR_SET_PDEATHSIG: Final = 1
-"""prctl(2): the signal that a process gets when its parent ends."""
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+"""prctl(2): the signal that a process gets when its parent ends; orphaned descendants become children."""
 SHELL_BASE: Final = 128
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def _nothing() -> None:
@@ -64,7 +67,7 @@ def _become(
     """Turn the forked child into ``command``."""
     status = NOT_EXECUTABLE
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))
+        _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))
         if os.getppid() != parent:  # killed before the kernel knew that we want to hear of it
             os._exit(SHELL_BASE + signal.SIGHUP)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -102,15 +105,30 @@ def _is_there(name: str) -> bool:
     return bool(name) and any(os.path.exists(os.path.join(directory, name)) for directory in directories)
 
 
+def adopt() -> None:
+    """Become the parent of those whose parents end among this process's descendants; ``reap`` is what they need."""
+    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def reap() -> None:
+    """Let children go that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _wait(pid: int) -> int:
     """Pass signals on until the child ends; return its status. They are blocked here, so none is lost in between."""
     while True:
-        ended, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        ended, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         if not ended:
             came = signal.sigwaitinfo(PASSED_ON | {signal.SIGCHLD})
             by_somebody = came.si_code <= 0  # SI_USER and the like; the terminal's come from the kernel (sigaction(2))
             if came.si_signo in PASSED_ON and (by_somebody or came.si_signo not in FROM_THE_TERMINAL):
                 os.kill(pid, came.si_signo)
+        elif ended != pid:
+            continue  # an adopted one
         elif os.WIFSTOPPED(status):
             if os.isatty(0):  # so that the shell there sees it, and has us go on
                 os.kill(os.getpid(), signal.SIGSTOP)

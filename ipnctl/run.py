@@ -96,6 +96,7 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
             supervising.append(threading.Thread(target=supervisor.serve, daemon=True))
             supervising[0].start()
 
+    child.adopt()  # what a daemon's parent has left behind stays a descendant, into which Yama lets us look
     status = child.run(command, prepare, started)
     for thread, listener in zip(supervising, listeners, strict=True):
         _wait_for_the_others(thread, listener)
@@ -113,10 +114,13 @@ def _wait_for_the_others(supervising: threading.Thread, listener: int) -> None:
 
     The listener tells (POLLHUP); the supervisor may just be waiting for somebody who does not answer.
     """
+    child.reap()
     supervising.join(AT_ONCE)
     if supervising.is_alive():
+        signal.signal(signal.SIGCHLD, lambda number, frame: child.reap())
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, child.PASSED_ON)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, child.PASSED_ON | {signal.SIGCHLD})
+        child.reap()
         poll = select.poll()
         poll.register(listener, 0)
         poll.poll()

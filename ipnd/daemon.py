@@ -362,6 +362,7 @@ def serve(settings: Settings) -> int:
     # trio's receiver takes over for the daemon's life; a second signal while it ends must not cut that short.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a first bind starts us, wherever it comes from
     try:
         trio.run(Daemon(settings).run)
     except AlreadyRuns as error:

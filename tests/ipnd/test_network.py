@@ -307,6 +307,20 @@ def test_autostart_can_be_turned_off(short_directory: Path) -> None:
     assert not (short_directory / "net").exists()
 
 
+def test_a_daemon_that_was_started_with_signals_blocked_ends_on_sigterm_nevertheless(short_directory: Path) -> None:
+    code = f"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n{BIND_AND_SAY}"
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, str(short_directory / "net")],
+        env=environment_without_daemon(short_directory), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "1\n"
+        (daemon,) = daemon_pids(short_directory)
+        os.kill(daemon, signal.SIGTERM)
+        eventually(lambda: not (short_directory / "run" / "control").exists())
+
+
 def test_connect_never_starts_a_daemon(short_directory: Path) -> None:
     path = str(short_directory / "net")
     code = f"import ipn, sys\ntry: ipn.connect({path!r})\nexcept OSError as e: sys.exit(e.errno)"

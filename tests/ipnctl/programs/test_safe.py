@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ import pytest
 import ipn
 from ipnctl.programs.seccomp import Call
 from ipnctl.programs.supervisor import _Thread
-from tests.ipnctl.command import SECONDS, Ipnctl, Started
-from tests.ipnctl.programs.scripts import Scripts
-from tests.running import RunningDaemon
+from tests.ipnctl.command import IPNCTL, SECONDS, Ipnctl, Started
+from tests.ipnctl.programs.scripts import Scripts, python
+from tests.running import RunningDaemon, clean_environment
 from tests.waiting import eventually
 
 
@@ -78,6 +79,57 @@ sys.stdin.read()
         assert last(program) == [0, 1]
         assert program.process.poll() is None
         assert program.end().status == 3
+
+
+def test_a_daemon_whose_parents_have_ended_is_adopted_and_let_go(script: Scripts) -> None:
+    code = """
+supervisor, path = os.getppid(), sys.argv[1]
+if os.fork():
+    sys.exit(4)
+os.setsid()
+for _ in range(3):  # children of a child that has ended
+    if not os.fork():
+        while os.getppid() not in (1, supervisor):
+            time.sleep(0.01)
+        os.read(0, 1)
+        os.write(1, b"%d %d\\n" % (os.getppid() == supervisor, connect(new(), path)))
+        os.read(0, 1)
+        os._exit(0)
+print("left", flush=True)
+os._exit(0)
+"""
+    path = script.path("daemons")
+    with ipn.bind(path):
+        program = script.start(code, path)
+        said(program)
+        eventually(lambda: len(children(program.process.pid)) == 3)
+        program.feed(b"123")
+        program.wait_for(lambda out: out.count(b"1 0\n") == 3)
+        os.kill(children(program.process.pid)[0], signal.SIGKILL)
+        eventually(lambda: len(children(program.process.pid)) == 2, message="a dead one is still there")
+        assert program.end().status == 4
+
+
+def test_a_daemon_of_ours_that_the_programs_bind_has_started_outlives_the_program(short_directory: Path) -> None:
+    path = str(short_directory / "net")
+    environment = {**clean_environment(str(short_directory / "run" / "control")), "IPN_AUTOSTART": "1"}
+    code = "fd = new(); print([bind(fd, sys.argv[1]), connect(fd, sys.argv[1])], flush=True); sys.stdin.read()"
+    command = [*IPNCTL, "run", "--", *python(code, path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "[0, 0]\n"
+        with ipn.connect(path) as member:
+            program.communicate(timeout=SECONDS)
+            assert program.returncode == 0
+            eventually(lambda: member.show()["members"] == 1)
+    eventually(lambda: not (short_directory / "run" / "control").exists())
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, with those that have ended and that it has not let go."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=SECONDS, check=False)
+    return [int(number) for number in found.stdout.split()]
 
 
 def test_ipnctl_ends_with_its_program_while_the_supervisor_waits_for_one_who_does_not_answer(script: Scripts) -> None:
