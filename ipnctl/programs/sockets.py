@@ -71,7 +71,7 @@ class ProgramSocket(ipn.Socket):
     @property
     def must_be_watched(self) -> bool:
         """Whether something depends on it, and nobody else notices when the program closes it."""
-        return self._channel is not None and self._transport is None
+        return self._channel is not None and (self._transport is None or all(self._shutdown.values()))
 
     @property
     def sends(self) -> bool:

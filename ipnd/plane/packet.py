@@ -16,7 +16,7 @@ from ipn.framing import LENGTH, PREFIX
 from ipn.options import OOB_EVENTS, notice_bytes
 
 from .batch import Ends
-from .links import Link, Piece, SocketLink
+from .links import GONE, READ, WRITE, Link, Piece, SocketLink
 from .mmsg import BURST
 
 MANY: Final = 4
@@ -235,6 +235,18 @@ class ProgramLink(PacketLink):
     A notice has a descriptor with it, of which a program that only receives sees nothing; who looks at what comes with
     messages can tell it from them.
     """
+
+    def on_event(self, mask: int) -> None:
+        """Do what the loop found possible. Who has ended both directions by request goes on managing, and has not hung up.
+
+        Who holds the control connection tells when it does.
+        """
+        if mask & GONE and not (self.port.reader or self.port.writer or self.closing):
+            if not self.may_read():
+                self._stop_watching()
+                return
+            mask = mask & WRITE | READ
+        super().on_event(mask)
 
     def tell(self, notice: Message) -> None:
         """Send a notice, behind the messages that wait."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import shutil
@@ -298,6 +299,35 @@ print([epoll.poll(10)[0][1] & select.EPOLLRDHUP, os.read(fd, 100)])
 
 
 # -- what is not AF_IPN ----------------------------------------------------------------------------------------------
+
+
+def test_who_has_ended_both_directions_goes_on_managing(script: Scripts) -> None:
+    code = """
+path, size = sys.argv[1], ctypes.c_int(4)
+for number, ways in enumerate(((0, 1), (1, 0), (2,))):
+    fd, value = new(), ctypes.c_int(7)
+    bind(fd, path + str(number)), connect(fd, path + str(number))
+    os.write(fd, b"the last")
+    found = [call("shutdown", fd, how) for how in ways]
+    time.sleep(0.05)
+    found += [call("setsockopt", fd, 0, 2, ctypes.byref(value), 4), name(fd) == path + str(number)]
+    found += [call("send", fd, b"x", 1, socket.MSG_NOSIGNAL), os.read(fd, 100)]
+    print(found, flush=True)
+    sys.stdin.readline()
+    os.close(fd)
+sys.stdin.read()
+"""
+    path = script.path("managing")
+    program = script.start(code, path)
+    for number in range(3):
+        program.wait_for(lambda out, lines=number + 1: out.count(b"\n") == lines)
+        ways = [0] if number == 2 else [0, 0]
+        assert ast.literal_eval(program.out.read_text().splitlines()[-1]) == [*ways, 0, True, -errno.EPIPE, b""]
+        (port,) = admin.show_network(path + str(number))["ports"]
+        assert (port["rights"], port["rx_frames"]) == ("", 1)
+        program.feed(b"\n")
+        eventually(lambda net=path + str(number): not Path(net).exists())
+    program.end().ok()
 
 
 def test_sockets_of_other_families_are_what_they_were(script: Scripts) -> None:

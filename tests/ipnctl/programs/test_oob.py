@@ -190,13 +190,3 @@ def test_plain_recv_gives_notices_and_messages_alike(node: Node) -> None:
         assert node.do("recv") == f"recv 16 0 {notice(2, 2).hex()}"
         member.send(b"hello")
         assert node.do("recv") == f"recv 5 0 {b'hello'.hex()}"
-
-
-def test_who_ends_both_directions_has_left(node: Node) -> None:
-    """The specification would have it stay, as a manager; its socket is all that ipnd sees of a program."""
-    node.join(handle=0, want=0)
-    assert node.do("shutdown 0") == "shutdown 0 0"
-    assert node.do("shutdown 1") == "shutdown 0 0"
-    eventually(lambda: admin.show_network(node.path)["ports"] == [])
-
-
