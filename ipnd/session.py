@@ -33,6 +33,7 @@ from ipn.control import VERSION, Message
 from .access import Peer
 from .fields import take_bool, take_int, take_text, take_value
 from .given import meet, take_socket
+from .identity import MAX_PID, for_descendant
 from .netdev.interface import Lifetime
 from .network import Network, Options
 from .ops import fixtures, impair, interfaces, managing
@@ -173,11 +174,12 @@ class Session:
             raise OSError(errno.EINVAL, f"connect: 'data' must be one of {', '.join(DATA_KINDS)}, not {kind!r}")
         description = take_text(message, "descr", IPN_DESCRLEN, "")
         handle_oob, want_oob = take_bool(message, "handle_oob"), take_bool(message, "want_oob")
+        peer = for_descendant(self.peer, take_int(message, "pid", 0, MAX_PID, 0))
         ours, theirs = self._data_sockets(kind)
         try:
             port = network.join(
                 kind,
-                self.peer,
+                peer,
                 ours,
                 wanted=take_int(message, "port", -1, MAX_NUMNODES, -1),
                 receive=not take_bool(message, "shut_rd"),

@@ -27,6 +27,8 @@ NOTIFY: Final = 0x7FC0_0000
 """SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF."""
 NUMBER, MACHINE, ARGUMENTS = 0, 4, 16
 """Offsets in ``struct seccomp_data``."""
+UPPER: Final = 4
+"""Where the upper half of an argument is: both machines are little-endian."""
 
 SOL_SOCKET: Final = 1
 SO_TYPE, SO_PROTOCOL, SO_DOMAIN = 3, 38, 39
@@ -44,8 +46,8 @@ def build(machine: Machine, families: Sequence[int], unseen: int) -> bytes:
     parts: Mapping[str, Callable[[], list[Step]]] = {
         "socket": lambda: _any_of(families),
         "socketpair": lambda: _any_of(families),
-        "sendto": lambda: [_argument(2), (JUMP_GREATER, unseen, "notify", "allow")],
-        "write": lambda: [_argument(2), (JUMP_GREATER, unseen, "notify", "allow")],
+        "sendto": lambda: _longer_than(unseen),
+        "write": lambda: _longer_than(unseen),
         "setsockopt": lambda: [_argument(1), (JUMP_EQUAL, SOL_SOCKET, "allow", "notify")],
         "getsockopt": _getsockopt,
         "ioctl": _ioctl,
@@ -81,6 +83,12 @@ def _any_of(families: Sequence[int]) -> list[Step]:
     *others, last = families
     tests = [(JUMP_EQUAL, family, "notify", "") for family in others]
     return [_argument(0), *tests, (JUMP_EQUAL, last, "notify", "allow")]
+
+
+def _longer_than(size: int) -> list[Step]:
+    """Tell of lengths beyond ``size``. A length has two halves."""
+    upper = (LOAD, ARGUMENTS + 8 * 2 + UPPER, "", "")
+    return [upper, (JUMP_EQUAL, 0, "", "notify"), _argument(2), (JUMP_GREATER, size, "notify", "allow")]
 
 
 def _getsockopt() -> list[Step]:

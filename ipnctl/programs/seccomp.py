@@ -42,6 +42,8 @@ SEND: Final = 0xC0182101
 IS_VALID: Final = 0x40082102
 ADD_DESCRIPTOR: Final = 0x40182103
 
+TOO_OLD: Final = "this kernel cannot have system calls told (seccomp user notification): Linux 5.9 or newer is needed"
+
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -78,8 +80,7 @@ def require_support(machine: Machine) -> None:
         if error.errno in (errno.EPERM, errno.EACCES):
             text = "seccomp is forbidden here; in a container, allow it (podman run --security-opt seccomp=unconfined)"
             raise PermissionError(errno.EPERM, text) from None
-        text = "this kernel cannot tell of system calls (seccomp user notification): Linux 5.9 or newer is needed"
-        raise OSError(errno.ENOSYS, text) from None
+        raise OSError(errno.ENOSYS, TOO_OLD) from None
     _require_looking(machine)
 
 
@@ -105,7 +106,7 @@ def install(machine: Machine, program: bytes, instruction_size: int) -> int:
     """Put a filter on this thread and all that it becomes, for good, and return the listener.
 
     The kernel lets users do so only to who gives up gaining privileges by set-user-ID programs (no_new_privs).
-    Errors: EBUSY under another supervisor, EPERM where a container forbids it.
+    Errors: EBUSY under another supervisor, EPERM where a container forbids it, ENOSYS before Linux 5.9.
     """
     if _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         code = ctypes.get_errno()
@@ -113,13 +114,24 @@ def install(machine: Machine, program: bytes, instruction_size: int) -> int:
     filter = _Program(len(program) // instruction_size, program)
     flags = ctypes.c_ulong(FLAG_NEW_LISTENER)
     try:
-        return _call(machine.seccomp, ctypes.c_ulong(SET_MODE_FILTER), flags, ctypes.byref(filter))
+        listener = _call(machine.seccomp, ctypes.c_ulong(SET_MODE_FILTER), flags, ctypes.byref(filter))
     except OSError as error:
         if error.errno == errno.EBUSY:
             text = "this is run by a supervisor of system calls already (ipnctl run?), and there can be only one"
             raise OSError(errno.EBUSY, text) from None
         text = f"cannot have system calls told: {error.strerror}; in a container, allow seccomp"
         raise OSError(error.errno, text) from None
+    _require_adding(listener)
+    return listener
+
+
+def _require_adding(listener: int) -> None:
+    """ENOSYS where nobody can give a program a descriptor. There is no call yet that could get one, which is ENOENT."""
+    try:
+        fcntl.ioctl(listener, ADD_DESCRIPTOR, ADD.pack(0, 0, listener, 0, 0))
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise OSError(errno.ENOSYS, TOO_OLD) from None
 
 
 # -- the listener ----------------------------------------------------------------------------------------------------

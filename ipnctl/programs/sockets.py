@@ -46,6 +46,7 @@ class ProgramSocket(ipn.Socket):
         self.called = family
         self.inode = 0
         self._copy = -1
+        self._process = 0
 
     def make(self) -> socket.socket:
         """Return the socket for the program, which the caller must close once that has it."""
@@ -55,9 +56,9 @@ class ProgramSocket(ipn.Socket):
         return sock
 
     @contextlib.contextmanager
-    def with_copy(self, fd: int) -> Iterator[None]:
-        """Let calls get at the program's socket, of which ``fd`` is a copy, for a while."""
-        self._copy = fd
+    def with_copy(self, fd: int, process: int) -> Iterator[None]:
+        """Let the calls of ``process`` get at the program's socket, of which ``fd`` is a copy, for a while."""
+        self._copy, self._process = fd, process
         try:
             yield
         finally:
@@ -87,6 +88,7 @@ class ProgramSocket(ipn.Socket):
             policy=self.proto,
             **self._node_settings(),
             data="program",
+            pid=self._process,
             handle_oob=self._flags["handle_oob"],
             want_oob=self._flags["want_oob"],
         )

@@ -160,9 +160,10 @@ class Supervisor:
         if name in ("bind", "connect"):
             self._sweep()
         caller = _Thread(self._listener, call, self.families)
+        process = int(seccomp.status_of(call.thread)["Tgid"]) if name == "connect" else 0
         fd = self._copy(call, sock) if name in NEED_A_COPY else -1
         try:
-            with sock.with_copy(fd):
+            with sock.with_copy(fd, process):
                 value = CALLS[name](caller, sock)
         finally:
             if fd >= 0:

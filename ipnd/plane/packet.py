@@ -237,7 +237,7 @@ class ProgramLink(PacketLink):
     """
 
     def on_event(self, mask: int) -> None:
-        """Do what the loop found possible. Who has ended both directions by request goes on managing, and has not hung up.
+        """Do what the loop found possible. Who has ended both directions by request goes on managing.
 
         Who holds the control connection tells when it does.
         """

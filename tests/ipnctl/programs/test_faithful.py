@@ -38,6 +38,27 @@ print([status, name(fd), other.recv(100)])
     assert script(code, path) == [0, path, b"from the parent"]
 
 
+def test_members_are_shown_as_the_process_that_joined(script: Scripts) -> None:
+    code = """
+fd = new()
+if not os.fork():
+    member(sys.argv[1])
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.wait()
+"""
+    path = script.path("shown")
+    with ipn.bind(path):
+        program = script.start(code, path)
+        program.wait_for(lambda out: out.endswith(b"\n"))
+        (port,) = admin.show_network(path)["ports"]
+        assert port["pid"] == int(program.out.read_text())
+        assert port["command"].startswith("python")
+        assert port["kind"] == "program"
+        program.end().ok()
+
+
 def test_threads_use_each_others_sockets(script: Scripts) -> None:
     code = """
 found, path = [], sys.argv[1]

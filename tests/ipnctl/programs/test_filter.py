@@ -84,6 +84,7 @@ def test_messages_are_asked_about_where_they_are_longer_than_what_passes_unseen(
     assert [size for size in (0, 1, MTU - 1, MTU, MTU + 1, 65536) if asked(machine, name, 3, 0, size)] == [1515, 65536]
     assert [size for size in (9000, 9001) if asked(machine, name, 3, 0, size, mtu=9000)] == [9001]
     assert asked(machine, name, 3, 0, 0xFFFF_FFFF)
+    assert asked(machine, name, 3, 0, 1 << 32)
 
 
 @machines

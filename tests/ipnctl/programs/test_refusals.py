@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -11,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from ipnctl import run as run_module
+from ipnctl.programs.machine import MACHINES
+from ipnctl.programs.seccomp import ADD_DESCRIPTOR
 from ipnctl.run import run
 from tests.ipnctl.command import AS_NOBODY, IPNCTL, Ipnctl
 from tests.peers import requires, requires_root
@@ -20,26 +23,43 @@ SETUID_CAPABILITY = bytes.fromhex("0100000280000000000000000000000000000000")
 
 WITHOUT = """
 import ctypes, os, struct, sys
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, {"x86_64": 317, "aarch64": 277}[os.uname().machine]),
-         (0x06, 0, 0, 0x50000 | int(sys.argv[1])), (0x06, 0, 0, 0x7FFF0000)]
+number, error, argument = map(int, sys.argv.pop(1).split(","))
+steps = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 24), (0x15, 0, 1, argument),
+         (0x06, 0, 0, 0x50000 | error), (0x06, 0, 0, 0x7FFF0000)]
+if argument < 0:
+    steps[2:4] = []
+    steps[1] = (0x15, 0, 1, number)
 filter = b"".join(struct.pack("=HBBI", *step) for step in steps)
 room = ctypes.create_string_buffer(filter)
 program = struct.pack("@H6xP", len(steps), ctypes.addressof(room))
 libc = ctypes.CDLL(None)
 if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program):
     sys.exit("no filter")
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def seccomp_is(number: int) -> tuple[str, ...]:
-    """Return what, put before a command, has it run where seccomp(2) fails with ``number``."""
-    return (sys.executable, "-S", "-c", WITHOUT, str(number))
+def where(call: int, error: int, argument: int = -1) -> tuple[str, ...]:
+    """Return what, put before a command, has it run where a system call fails, if its second argument is that."""
+    return (sys.executable, "-S", "-c", WITHOUT, f"{call},{error},{argument}")
+
+
+def seccomp_is(error: int) -> tuple[str, ...]:
+    """Return what, put before a command, has it run where seccomp(2) fails."""
+    return where(MACHINES[os.uname().machine].seccomp, error)
 
 
 def test_a_kernel_that_does_not_know_of_it_is_named_with_the_version_that_does(programs: Ipnctl) -> None:
     for number in (38, 22, 95):
         programs.run("run", "--", "true", prefix=seccomp_is(number)).failed("this kernel", "Linux 5.9 or newer")
+
+
+def test_a_kernel_that_cannot_give_descriptors_is_named_with_the_version_that_can(programs: Ipnctl) -> None:
+    ioctl = MACHINES[os.uname().machine].calls["ioctl"]
+    ran = programs.run("run", "--", "true", prefix=where(ioctl, errno.EINVAL, ADD_DESCRIPTOR))
+    assert ran.status == 126
+    assert ran.err.startswith("ipnctl: cannot run true: this kernel")
+    assert "Linux 5.9 or newer" in ran.err
 
 
 def test_a_place_that_forbids_it_is_named_with_what_to_do(programs: Ipnctl) -> None:
