@@ -8,12 +8,13 @@ killed it gets SIGHUP, as if its terminal had gone.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
+
+from ipn.libc import prctl
 
 from .errors import say
 
@@ -33,8 +34,6 @@ SET_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 """prctl(2): the signal that a process gets when its parent ends; orphaned descendants become children."""
 SHELL_BASE: Final = 128
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def _nothing() -> None:
@@ -67,7 +66,7 @@ def _become(
     """Turn the forked child into ``command``."""
     status = NOT_EXECUTABLE
     try:
-        _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGHUP))
         if os.getppid() != parent:  # killed before the kernel knew that we want to hear of it
             os._exit(SHELL_BASE + signal.SIGHUP)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -107,8 +106,7 @@ def _is_there(name: str) -> bool:
 
 def adopt() -> None:
     """Become the parent of those whose parents end among this process's descendants; ``reap`` is what they need."""
-    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def reap() -> None:

@@ -7,7 +7,6 @@ namespace around it, in which it is root (user_namespaces(7)). unshare(2) comes 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,6 +15,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from ipn.libc import call
 from ipn.netdev import SIOCSIFFLAGS
 from ipn.netlink import IFF_UP, IFREQ, SIOCGIFFLAGS
 
@@ -53,9 +53,7 @@ def enter_new_network(hostname: str = "") -> None:
 
 
 def _unshare(flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(ctypes.c_int(flags)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    call("unshare", flags)
 
 
 def _unshare_as_root_inside(flags: int) -> None:

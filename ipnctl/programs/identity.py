@@ -7,31 +7,16 @@ program may where it has made itself a user namespace is nothing here.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ipn.capabilities import capabilities, set_capabilities
+from ipn.libc import call
+
 from .seccomp import status_of
 
-CAPABILITY_VERSION: Final = 0x2008_0522
-"""_LINUX_CAPABILITY_VERSION_3: two halves of 32 bits (capset(2))."""
 CLONE_NEWNET: Final = 0x4000_0000
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-
-
-class _Header(ctypes.Structure):
-    """``struct __user_cap_header_struct``; ``thread`` 0 is the caller."""
-
-    _fields_ = (("version", ctypes.c_uint32), ("thread", ctypes.c_int))
-
-
-class _Half(ctypes.Structure):
-    """``struct __user_cap_data_struct``."""
-
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
 
 
 @contextlib.contextmanager
@@ -39,7 +24,7 @@ def acting_as(thread: int) -> Iterator[None]:
     """Act with a thread's umask, and with no more rights than it has."""
     status = status_of(thread)
     theirs = int(status["CapEff"], 16) if _is_shared(thread, "user") else 0
-    before = _effective()
+    before = capabilities().effective
     umask = os.umask(int(status["Umask"], 8))
     try:
         restore = _become(status)
@@ -61,11 +46,11 @@ def in_network_of(thread: int) -> Iterator[None]:
         return
     ours, theirs = (os.open(f"/proc/{name}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for name in ("thread-self", thread))
     try:
-        _check(_libc.setns(theirs, CLONE_NEWNET))
+        call("setns", theirs, CLONE_NEWNET)
         try:
             yield
         finally:
-            _check(_libc.setns(ours, CLONE_NEWNET))
+            call("setns", ours, CLONE_NEWNET)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -98,29 +83,8 @@ def _become(status: dict[str, str]) -> Callable[[], None]:
     return restore
 
 
-def _effective() -> int:
-    """Return the capabilities that this thread has in effect."""
-    halves = _capabilities()
-    return int(halves[0].effective) | int(halves[1].effective) << 32
-
-
 def _set_effective(wanted: int) -> None:
     """Put capabilities in effect that are permitted; only in this thread."""
-    halves = _capabilities()
-    if wanted == int(halves[0].effective) | int(halves[1].effective) << 32:
-        return
-    for number, half in enumerate(halves):
-        half.effective = wanted >> 32 * number & half.permitted
-    _check(_libc.capset(ctypes.byref(_Header(CAPABILITY_VERSION, 0)), halves))
-
-
-def _capabilities() -> ctypes.Array[_Half]:
-    halves = (_Half * 2)()
-    _check(_libc.capget(ctypes.byref(_Header(CAPABILITY_VERSION, 0)), halves))
-    return halves
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        code = ctypes.get_errno() or errno.EPERM
-        raise OSError(code, os.strerror(code))
+    have = capabilities()
+    if wanted != have.effective:
+        set_capabilities(have._replace(effective=wanted & have.permitted))

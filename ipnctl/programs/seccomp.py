@@ -17,6 +17,8 @@ from typing import Final
 
 import attrs
 
+from ipn.libc import prctl
+
 from .machine import Machine
 
 PR_SET_NO_NEW_PRIVS: Final = 38
@@ -108,9 +110,7 @@ def install(machine: Machine, program: bytes, instruction_size: int) -> int:
     The kernel lets users do so only to who gives up gaining privileges by set-user-ID programs (no_new_privs).
     Errors: EBUSY under another supervisor, EPERM where a container forbids it, ENOSYS before Linux 5.9.
     """
-    if _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        code = ctypes.get_errno()
-        raise OSError(code, f"cannot give up new privileges: {os.strerror(code)}")
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     filter = _Program(len(program) // instruction_size, program)
     flags = ctypes.c_ulong(FLAG_NEW_LISTENER)
     try:
