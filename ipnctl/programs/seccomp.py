@@ -262,7 +262,11 @@ def _open_thread(thread: int) -> int:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        return os.pidfd_open(int(status_of(thread)["Tgid"]))
+    try:
+        process = int(status_of(thread)["Tgid"])
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+    return os.pidfd_open(process)
 
 
 def status_of(thread: int) -> dict[str, str]:

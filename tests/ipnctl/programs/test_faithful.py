@@ -10,9 +10,10 @@ from pathlib import Path
 
 import ipn
 from ipn import admin
+from ipnctl.programs.seccomp import PIDFD_THREAD
 from tests.ipnctl.programs.scripts import Scripts
 from tests.netns import own_namespace
-from tests.peers import NOBODY, requires_root
+from tests.peers import NOBODY, requires_root, skip_or_fail
 from tests.waiting import eventually
 
 
@@ -77,6 +78,10 @@ print([found, {os.read(fd, 100) for fd in made[1:]}])
 
 
 def test_a_thread_with_files_of_its_own_joins(script: Scripts) -> None:
+    try:
+        os.close(os.pidfd_open(os.getpid(), PIDFD_THREAD))
+    except OSError:
+        skip_or_fail("needs Linux 6.9, which can open a thread")
     code = """
 CLONE_FILES = 0x400
 found = []

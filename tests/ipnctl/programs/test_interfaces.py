@@ -66,6 +66,7 @@ def arp() -> bytes:
 @ENCODINGS
 def test_an_interface_is_grabbed_and_let_go(programs: Ipnctl, compiled: Compiler, flags: tuple[str, ...]) -> None:
     ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "set", "v0", "up")
     path = programs.path(f"grab{len(flags)}")
     program, said = started(programs, compiled("interfaces", *flags), path, "grab", "v0")
     assert said[1:3] == [["interface", "0", "0"], ["name", "v0"]]

@@ -15,6 +15,7 @@ from tests.ipnctl.command import Ipnctl, wait_for_readers
 from tests.ipnctl.programs.compiling import Compiler
 from tests.ipnctl.programs.joining import wait_for_members
 from tests.ipnctl.programs.node import Node, Received
+from tests.ipnctl.programs.scripts import Scripts
 from tests.waiting import eventually
 
 DONTWAIT: Final = int(socket.MSG_DONTWAIT)
@@ -190,3 +191,28 @@ def test_plain_recv_gives_notices_and_messages_alike(node: Node) -> None:
         assert node.do("recv") == f"recv 16 0 {notice(2, 2).hex()}"
         member.send(b"hello")
         assert node.do("recv") == f"recv 5 0 {b'hello'.hex()}"
+
+
+NODE = """
+fd, yes = new(), ctypes.byref(ctypes.c_int(1))
+ask = lambda: [call("setsockopt", fd, 0, option, yes, 4) for option in (3, 4)]
+"""
+
+
+def test_a_notice_wakes_who_polls_for_input(script: Scripts) -> None:
+    code = """
+assert (ask(), connect(fd, sys.argv[1])) == ([0, 0], 0)
+poll = select.poll()
+poll.register(fd, select.POLLIN | select.POLLPRI)
+print([events for _, events in poll.poll(20_000)] == [select.POLLIN])
+"""
+    path = script.path("polling")
+    with ipn.bind(path):
+        assert script(NODE + code, path) is True
+
+
+def test_who_does_not_receive_must_ask_for_notices_before_it_joins(script: Scripts) -> None:
+    path = script.path("too-late")
+    with ipn.bind(path):
+        code = NODE + "print([call('shutdown', fd, 0), connect(fd, sys.argv[1]), ask(), os.read(fd, 100)])"
+        assert script(code, path) == [0, 0, [0, 0], b""]
