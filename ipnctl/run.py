@@ -80,8 +80,7 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
         raise Failure(str(error.strerror)) from None
     program = filter.build(machine, families, mtu)
     ours, theirs = socket.socketpair()
-    supervising: list[threading.Thread] = []
-    listeners: list[int] = []
+    supervising: list[tuple[threading.Thread, int]] = []
 
     def prepare() -> None:
         listener = seccomp.install(machine, program, filter.INSTRUCTION.size)
@@ -91,14 +90,13 @@ def run(families: tuple[int, ...], mtu: int, command: tuple[str, ...]) -> None:
         theirs.close()
         if (listener := _received(ours)) is not None:
             _have_room()
-            supervisor = Supervisor(machine, listener, families)
-            listeners.append(listener)
-            supervising.append(threading.Thread(target=supervisor.serve, daemon=True))
-            supervising[0].start()
+            thread = threading.Thread(target=Supervisor(machine, listener, families).serve, daemon=True)
+            thread.start()
+            supervising.append((thread, listener))
 
     child.adopt()  # what a daemon's parent has left behind stays a descendant, into which Yama lets us look
     status = child.run(command, prepare, started)
-    for thread, listener in zip(supervising, listeners, strict=True):
+    for thread, listener in supervising:
         _wait_for_the_others(thread, listener)
     sys.exit(status)
 

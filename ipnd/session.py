@@ -175,8 +175,8 @@ class Session:
         description = take_text(message, "descr", IPN_DESCRLEN, "")
         handle_oob, want_oob = take_bool(message, "handle_oob"), take_bool(message, "want_oob")
         peer = for_descendant(self.peer, take_int(message, "pid", 0, MAX_PID, 0))
-        ours, theirs = self._data_sockets(kind)
-        try:
+        with contextlib.ExitStack() as unless_joined:
+            ours, theirs = self._data_sockets(kind, unless_joined)
             port = network.join(
                 kind,
                 peer,
@@ -186,9 +186,7 @@ class Session:
                 send=not take_bool(message, "shut_wr"),
                 description=description,
             )
-        except BaseException:
-            theirs.close()
-            raise
+            unless_joined.pop_all()
         assert isinstance(port.link, SocketLink)
         with contextlib.suppress(OSError):
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -208,13 +206,18 @@ class Session:
         network.joined(port)
         return {**self.options(message), "port": port.number, "rights": port.rights}
 
-    def _data_sockets(self, kind: str) -> tuple[Callable[[], socket.socket], socket.socket]:
-        """Return what gives our end of a data socket, and the client's: a new one, or the one that it brings along."""
+    def _data_sockets(
+        self, kind: str, owner: contextlib.ExitStack
+    ) -> tuple[Callable[[], socket.socket], socket.socket]:
+        """Return what gives our end of a data socket, and the client's: a new one, or the one that it brings along.
+
+        They are ``owner``'s.
+        """
         if kind == "program":
             (fd,) = self.take_fds(1)
-            given = take_socket(fd)
+            given = owner.enter_context(take_socket(fd))
             return (lambda: meet(given)), given
-        ours, theirs = socket.socketpair(socket.AF_UNIX, DATA_KINDS[kind])
+        ours, theirs = map(owner.enter_context, socket.socketpair(socket.AF_UNIX, DATA_KINDS[kind]))
         return (lambda: ours), theirs
 
     def options(self, message: Message) -> Message:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.running import RunningDaemon
+from tests.running import RunningDaemon, directory_for_all, running_daemon
 
 # No deadline per example: the machine is shared, and a slow example is no wrong example.
 settings.register_profile("ipn", deadline=None, max_examples=60, print_blob=True)
@@ -23,22 +21,12 @@ __all__ = ["RunningDaemon", "ipnd", "short_directory"]
 @pytest.fixture
 def short_directory() -> Iterator[Path]:
     """Give a fresh directory, open to all users, with a path short enough for unix sockets (107 bytes)."""
-    directory = Path(tempfile.mkdtemp(prefix="ipn-", dir="/tmp"))
-    directory.chmod(0o755)
-    try:
+    with directory_for_all() as directory:
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
-def ipnd(short_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningDaemon]:
+def ipnd(short_directory: Path) -> Iterator[RunningDaemon]:
     """Give a running daemon that the library here finds. It must end cleanly and without a traceback."""
-    daemon = RunningDaemon(short_directory)
-    monkeypatch.setenv("IPND_SOCKET", daemon.control)
-    monkeypatch.setenv("IPN_AUTOSTART", "0")
-    try:
-        daemon.start()
+    with running_daemon(short_directory) as daemon:
         yield daemon
-    finally:
-        daemon.close()

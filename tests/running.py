@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -154,3 +157,28 @@ class RunningDaemon:
 
     def _told(self) -> str:
         return "; it said:\n" + "\n".join(self.log[-40:])
+
+
+@contextlib.contextmanager
+def directory_for_all() -> Iterator[Path]:
+    """Give a fresh directory, open to all users, with a path short enough for unix sockets (107 bytes)."""
+    directory = Path(tempfile.mkdtemp(prefix="ipn-", dir="/tmp"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_daemon(directory: Path) -> Iterator[RunningDaemon]:
+    """Give a running daemon that the library here finds."""
+    daemon = RunningDaemon(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPND_SOCKET", daemon.control)
+        patch.setenv("IPN_AUTOSTART", "0")
+        try:
+            daemon.start()
+            yield daemon
+        finally:
+            daemon.close()

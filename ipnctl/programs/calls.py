@@ -10,7 +10,6 @@ import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
@@ -139,7 +138,7 @@ def _ioctl(caller: Caller, sock: ProgramSocket) -> int:
     if request >> 8 & 0xFF == ord("I"):
         request = OLD_REQUESTS.get(request & 0xFF, request)
     if request not in REQUESTS or request == abi.IPN_SETPERSIST:
-        value = sock.ioctl(request, _signed(argument))
+        value = sock.ioctl(request, caller.integer(2))
         return value if isinstance(value, int) else 0
     wanted = caller.read(argument, abi.IFREQ.size)
     with caller.in_its_network(), caller.as_itself():
@@ -147,11 +146,6 @@ def _ioctl(caller: Caller, sock: ProgramSocket) -> int:
     if isinstance(value, bytes):
         caller.write(argument, value)
     return 0
-
-
-def _signed(value: int) -> int:
-    """Return the lower half of a register as a C int."""
-    return int.from_bytes((value & 0xFFFF_FFFF).to_bytes(4, sys.byteorder), sys.byteorder, signed=True)
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------

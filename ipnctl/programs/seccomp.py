@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from ipn.libc import prctl
+from ipn import libc
 
 from .machine import Machine
 
@@ -46,9 +46,6 @@ ADD_DESCRIPTOR: Final = 0x40182103
 
 TOO_OLD: Final = "this kernel cannot have system calls told (seccomp user notification): Linux 5.9 or newer is needed"
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-
 
 class _Program(ctypes.Structure):
     """``struct sock_fprog``."""
@@ -63,11 +60,8 @@ class _Vector(ctypes.Structure):
 
 
 def _call(number: int, *arguments: object) -> int:
-    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    """Make a system call that the C library has no function for."""
+    return libc.call("syscall", ctypes.c_long(number), *arguments)
 
 
 # -- before the program ----------------------------------------------------------------------------------------------
@@ -110,7 +104,7 @@ def install(machine: Machine, program: bytes, instruction_size: int) -> int:
     The kernel lets users do so only to who gives up gaining privileges by set-user-ID programs (no_new_privs).
     Errors: EBUSY under another supervisor, EPERM where a container forbids it, ENOSYS before Linux 5.9.
     """
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1)
     filter = _Program(len(program) // instruction_size, program)
     flags = ctypes.c_ulong(FLAG_NEW_LISTENER)
     try:
@@ -119,8 +113,9 @@ def install(machine: Machine, program: bytes, instruction_size: int) -> int:
         if error.errno == errno.EBUSY:
             text = "this is run by a supervisor of system calls already (ipnctl run?), and there can be only one"
             raise OSError(errno.EBUSY, text) from None
-        text = f"cannot have system calls told: {error.strerror}; in a container, allow seccomp"
-        raise OSError(error.errno, text) from None
+        code = error.errno or errno.EPERM
+        text = f"cannot have system calls told: {os.strerror(code)}; in a container, allow seccomp"
+        raise OSError(code, text) from None
     _require_adding(listener)
     return listener
 
@@ -221,7 +216,7 @@ def read_memory(thread: int, address: int, size: int) -> bytes:
     if not size:
         return b""
     buffer = ctypes.create_string_buffer(size)
-    _transfer(_libc.process_vm_readv, thread, ctypes.addressof(buffer), address, size)
+    _transfer("process_vm_readv", thread, ctypes.addressof(buffer), address, size)
     return buffer.raw
 
 
@@ -229,21 +224,19 @@ def write_memory(thread: int, address: int, data: bytes) -> None:
     """Write ``data`` to a thread's memory. EFAULT where it may not write itself."""
     if data:
         buffer = ctypes.create_string_buffer(data, len(data))
-        _transfer(_libc.process_vm_writev, thread, ctypes.addressof(buffer), address, len(data))
+        _transfer("process_vm_writev", thread, ctypes.addressof(buffer), address, len(data))
 
 
-def _transfer(function: ctypes._NamedFuncPointer, thread: int, here: int, there: int, size: int) -> None:
+def _transfer(function: str, thread: int, here: int, there: int, size: int) -> None:
     ours, theirs = _Vector(here, size), _Vector(there, size)
     one = ctypes.c_ulong(1)
-    function.restype = ctypes.c_ssize_t
-    done = function(thread, ctypes.byref(ours), one, ctypes.byref(theirs), one, ctypes.c_ulong(0))
-    if done == size:
-        return
-    code = errno.EFAULT if done >= 0 else ctypes.get_errno()
-    if code == errno.EPERM:
+    try:
+        done = libc.call(function, thread, ctypes.byref(ours), one, ctypes.byref(theirs), one, ctypes.c_ulong(0))
+    except PermissionError:
         text = "this system does not let a parent look into the memory of its children (kernel.yama.ptrace_scope?)"
-        raise PermissionError(errno.EPERM, text)
-    raise OSError(code, os.strerror(code))
+        raise PermissionError(errno.EPERM, text) from None
+    if done != size:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
 
 def copy_descriptor(machine: Machine, thread: int, fd: int) -> int:

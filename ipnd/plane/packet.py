@@ -237,9 +237,9 @@ class ProgramLink(PacketLink):
     """
 
     def on_event(self, mask: int) -> None:
-        """Do what the loop found possible. Who has ended both directions by request goes on managing.
+        """Do what the loop found possible. Who has ended both directions by request looks gone, but goes on managing.
 
-        Who holds the control connection tells when it does.
+        When it is gone, who holds its control connection closes that.
         """
         if mask & GONE and not (self.port.reader or self.port.writer or self.closing):
             if not self.may_read():

@@ -26,14 +26,17 @@ def python(code: str, *arguments: str) -> tuple[str, ...]:
 
 @attrs.frozen
 class Scripts:
-    """Runs scripts against a daemon. ``before``: what runs the script, under ``ipnctl run`` (``setpriv …``)."""
+    """Runs scripts against a daemon."""
 
     programs: Ipnctl
 
     def __call__(
         self, code: str, *arguments: str, before: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
     ) -> Any:
-        """Run a script, which must succeed, and return the value that it has printed."""
+        """Run a script, which must succeed, and return the value that it has printed.
+
+        ``before``: what runs the script, under ``ipnctl run``; ``prefix``: what runs ``ipnctl`` (``setpriv …``).
+        """
         done = self.programs.run("run", "--", *before, *python(code, *arguments), prefix=prefix)
         return ast.literal_eval(done.ok().text)
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from ipnctl.programs.machine import MACHINES
-from tests.peers import requires
+from tests.peers import requires, skip_or_fail
 
 X86_64 = "#define __x86_64__ 1\n#undef __i386__\n#undef __ILP32__\n#include <asm/unistd_64.h>\n"
 GENERIC = "#undef __SYSCALL_COMPAT\n#define __BITS_PER_LONG 64\n#include <asm-generic/unistd.h>\n"
@@ -21,7 +21,7 @@ def numbers(header: str) -> dict[str, int]:
         ["cc", "-E", "-dM", "-x", "c", "-"], input=header, capture_output=True, text=True, timeout=60, check=False
     )
     if done.returncode:
-        pytest.skip(f"no such header here: {header.splitlines()[-1]}")
+        skip_or_fail(f"no such header here: {header.splitlines()[-1]}")
     return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)$", done.stdout, re.MULTILINE)}
 
 

@@ -16,7 +16,7 @@ from ipnctl.programs.machine import MACHINES
 from ipnctl.programs.seccomp import ADD_DESCRIPTOR
 from ipnctl.run import run
 from tests.ipnctl.command import AS_NOBODY, IPNCTL, Ipnctl
-from tests.peers import requires, requires_root
+from tests.peers import requires, requires_root, skip_or_fail
 
 SETUID_CAPABILITY = bytes.fromhex("0100000280000000000000000000000000000000")
 """A ``struct vfs_cap_data`` (version 2, effective) with CAP_SETUID."""
@@ -92,7 +92,7 @@ def test_a_program_with_file_capabilities_is_refused_for_users(programs: Ipnctl)
     try:
         os.setxattr(program, "security.capability", SETUID_CAPABILITY)
     except OSError as error:
-        pytest.skip(f"this filesystem has no file capabilities: {error}")
+        skip_or_fail(f"this filesystem has no file capabilities: {error}")
     programs.run("run", "--", program, prefix=AS_NOBODY).failed(program, "file capabilities", "no_new_privs")
     programs.run("run", "--", program).ok()
 

@@ -15,6 +15,7 @@ import pytest
 from ipnctl.programs import seccomp
 from ipnctl.programs.machine import MACHINES, Machine
 from ipnctl.programs.seccomp import ADD, ID, REQUEST, RESPONSE
+from tests.peers import skip_or_fail
 
 GONE = 0x3FFF_FFFF
 """No process has a number so high (PID_MAX_LIMIT is 4,194,304)."""
@@ -23,7 +24,7 @@ GONE = 0x3FFF_FFFF
 @pytest.fixture
 def machine() -> Machine:
     if (machine := MACHINES.get(os.uname().machine)) is None:
-        pytest.skip("this machine is not known")
+        skip_or_fail("this machine is not known")
     return machine
 
 
